@@ -1,0 +1,148 @@
+"""The classics that a learned model has to beat: decayed popularity and item-item similarity, learnt event by event.
+
+Users and items are dense numbers. Both give the lists of the state before the event that is asked about, so calling
+`top` and then `learn` on each event in turn is the prequential test.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left, insort
+from collections import defaultdict, deque
+from collections.abc import Set
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Baseline(Protocol):
+    """A recommender that learns one event at a time."""
+
+    def learn(self, user: int, item: int, ts: int, positive: bool) -> None:
+        """Take in one event; `ts` in ms."""
+
+    def top(self, user: int, k: int, seen: Set[int]) -> list[int]:
+        """At most `k` items for the user, best first, none of them in `seen`."""
+
+
+class DecayedTrending:
+    """The items with the most positives, each counted less by half for every half-life since, the same for everybody.
+
+    Weights are held as log2 of the value carried to time 0, which orders items as of any time, and the order is kept
+    sorted: one event moves one item, so a list costs only its own length.
+    """
+
+    def __init__(self, half_life_s: float) -> None:
+        self.half_life_s = half_life_s
+        self._per_ms = 1.0 / (half_life_s * 1000.0)
+        self._logs: dict[int, float] = {}
+        self._order: list[tuple[float, int]] = []
+
+    def learn(self, user: int, item: int, ts: int, positive: bool) -> None:
+        """Count a positive event; others say nothing here."""
+        if not positive:
+            return
+        weight = ts * self._per_ms
+        old = self._logs.get(item)
+        if old is not None:
+            del self._order[bisect_left(self._order, (-old, item))]
+            weight = max(old, weight) + math.log2(1.0 + 2.0 ** -abs(old - weight))
+        self._logs[item] = weight
+        insort(self._order, (-weight, item))
+
+    def top(self, user: int, k: int, seen: Set[int]) -> list[int]:
+        """The `k` trending items not in `seen`, best first."""
+        items: list[int] = []
+        for _, item in self._order:
+            if len(items) == k:
+                break
+            if item not in seen:
+                items.append(item)
+        return items
+
+
+class ItemItem:
+    """Items that the same users liked: cosine over co-occurrence, summed over what the user liked last.
+
+    Two items co-occur when a user's positive on one comes while the other is among that user's last `window`
+    positives. The score of j is `sum over i of c_ij / sqrt(n_i * n_j)`, i over the user's last `recent` positives
+    (Sarwar et al., 2001, made incremental).
+
+    An item's neighbours are a sorted count plus a buffer of what came since, merged when the buffer outgrows the
+    count: adding is an append, and memory is 8 bytes for each pair that ever co-occurred.
+    """
+
+    def __init__(self, window: int = 50, recent: int = 20) -> None:
+        self.window = window
+        self.recent = recent
+        self._liked: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=window))
+        self._neighbours: dict[int, _Neighbours] = {}
+        self._degrees = np.zeros(1024, dtype=np.float64)
+
+    def learn(self, user: int, item: int, ts: int, positive: bool) -> None:
+        """Count a positive event with the user's other recent ones; a repeat only makes the item recent again."""
+        if not positive:
+            return
+        liked = self._liked[user]
+        if item in liked:
+            liked.remove(item)
+            liked.append(item)
+            return
+        while item >= len(self._degrees):
+            self._degrees = np.concatenate([self._degrees, np.zeros_like(self._degrees)])
+        self._degrees[item] += 1
+        self._neighbours.setdefault(item, _Neighbours()).add(array("i", liked))
+        for other in liked:
+            self._neighbours[other].add(array("i", [item]))
+        liked.append(item)
+
+    def top(self, user: int, k: int, seen: Set[int]) -> list[int]:
+        """The `k` items nearest to the user's recent positives and not in `seen`, best first."""
+        liked = self._liked.get(user)
+        if not liked or k < 1:
+            return []
+        items, counts = [], []
+        for item in list(liked)[-self.recent :]:
+            norm = self._degrees[item] ** -0.5
+            for others, count in self._neighbours[item].parts():
+                items.append(others)
+                counts.append(count * norm)
+        scores = np.bincount(np.concatenate(items), np.concatenate(counts), len(self._degrees))
+        hidden = np.fromiter(seen, np.intp, len(seen))
+        scores[hidden[hidden < len(scores)]] = 0.0
+        rows = np.flatnonzero(scores)
+        scores = scores[rows] / np.sqrt(self._degrees[rows])
+        if len(rows) > k:
+            kept = scores >= np.partition(scores, len(rows) - k)[len(rows) - k]
+            rows, scores = rows[kept], scores[kept]
+        best: list[int] = rows[np.argsort(-scores, kind="stable")][:k].tolist()
+        return best
+
+
+class _Neighbours:
+    """The items that co-occurred with one item, and how often."""
+
+    __slots__ = ("counts", "items", "pending")
+
+    def __init__(self) -> None:
+        self.items: npt.NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+        self.counts: npt.NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+        self.pending = array("i")
+
+    def add(self, others: array[int]) -> None:
+        self.pending.extend(others)
+        if len(self.pending) > 64 + len(self.items):
+            self._merge()
+
+    def parts(self) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]:
+        """The counts as (items, counts) pieces; an item may stand in several."""
+        pending = np.array(self.pending, dtype=np.int32)
+        return [(self.items, self.counts), (pending, np.ones(len(pending), dtype=np.float32))]
+
+    def _merge(self) -> None:
+        (items, counts), (pending, ones) = self.parts()
+        self.items, of = np.unique(np.concatenate([items, pending]), return_inverse=True)
+        self.counts = np.bincount(of, np.concatenate([counts, ones])).astype(np.float32)
+        self.pending = array("i")

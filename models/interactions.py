@@ -1,0 +1,60 @@
+"""Interactions: what users did, as columns, in the order of event time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+NO_ITEM = -1
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Columns of equal length (n,), sorted by `ts` (stable), over dense user and item codes.
+
+    Attributes:
+        user: int32, index into `user_ids`.
+        item: int32, index into `item_ids`; `NO_ITEM` for a search, a follow or a visit.
+        ts: int64, event time in ms.
+        action: uint8, a `models.labels.Action`.
+        strength: float32 in [0, 1].
+        label: int8 in {-1, 0, 1}.
+        weight: float32 above 0, the example's weight.
+        user_ids, item_ids: the names behind the codes.
+    """
+
+    user: npt.NDArray[np.int32]
+    item: npt.NDArray[np.int32]
+    ts: npt.NDArray[np.int64]
+    action: npt.NDArray[np.uint8]
+    strength: npt.NDArray[np.float32]
+    label: npt.NDArray[np.int8]
+    weight: npt.NDArray[np.float32]
+    user_ids: Sequence[str]
+    item_ids: Sequence[str]
+
+    COLUMNS = ("user", "item", "ts", "action", "strength", "label", "weight")
+
+    def __post_init__(self) -> None:
+        sizes = {name: len(getattr(self, name)) for name in self.COLUMNS}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"interactions: columns differ in length: {sizes}")
+        if len(self.ts) > 1 and bool((np.diff(self.ts) < 0).any()):
+            raise ValueError("interactions: rows must be sorted by ts")
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    def rows(self, where: slice | npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Interactions:
+        """The chosen rows, over the same user and item codes."""
+        columns = {name: getattr(self, name)[where] for name in self.COLUMNS}
+        return Interactions(**columns, user_ids=self.user_ids, item_ids=self.item_ids)
+
+    def split_at(self, row: int) -> tuple[Interactions, Interactions]:
+        """The rows before `row` and those from it on: a split by time."""
+        return self.rows(slice(None, row)), self.rows(slice(row, None))
+
+

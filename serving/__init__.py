@@ -1,0 +1,1 @@
+"""Lists out: candidates, the refresh agent, publication and the command line."""

@@ -1,0 +1,76 @@
+"""Dead letters: records that could not be used, kept whole with the reason, to be looked at and sent again."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from aiokafka import ConsumerRecord
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from streams.events import BadRecord, DeadLetter
+from streams.settings import Settings
+from streams.topics import TopicNames
+
+#: Headers that a replayed dead letter carries, so that what fails again can be told from what is new.
+REPLAYED_HEADER = "millstream-replayed-from"
+
+
+def dead_letter(record: ConsumerRecord, bad: BadRecord) -> DeadLetter:
+    """The dead letter of a record, with its original bytes, headers and position."""
+    return DeadLetter(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        reason=bad.reason,
+        field=bad.field,
+        key=record.key,
+        value=record.value,
+        headers=list(record.headers),
+        first_seen=int(time.time() * 1000),
+        timestamp=record.timestamp,
+    )
+
+
+def read(settings: Settings, *, idle_s: float = 2.0) -> Iterator[DeadLetter]:
+    """Every dead letter kept, oldest first; ends when the topic brings nothing for `idle_s` seconds."""
+    topic = TopicNames.under(settings.topic_prefix).dead_letters
+    consumer = KafkaConsumer(
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=int(idle_s * 1000),
+        **settings.kafka.kafka_python_options(),
+    )
+    try:
+        partitions = consumer.partitions_for_topic(topic) or set()
+        if not partitions:
+            return
+        consumer.assign([TopicPartition(topic, partition) for partition in sorted(partitions)])
+        for record in consumer:
+            yield msgspec.json.decode(record.value, type=DeadLetter)
+    finally:
+        consumer.close()
+
+
+def replay(settings: Settings, letters: list[DeadLetter]) -> int:
+    """Send dead letters to the topics they came from, with their keys and headers; returns how many were sent."""
+    producer = KafkaProducer(acks="all", **settings.kafka.kafka_python_options())
+    try:
+        sent: list[Any] = [
+            producer.send(
+                letter.topic,
+                key=letter.key,
+                value=letter.value,
+                headers=[
+                    *((name, value) for name, value in letter.headers if name != REPLAYED_HEADER),
+                    (REPLAYED_HEADER, f"{letter.topic}/{letter.partition}/{letter.offset}".encode()),
+                ],
+            )
+            for letter in letters
+        ]
+        producer.flush()
+        for future in sent:
+            future.get(timeout=30)
+        return len(sent)
+    finally:
+        producer.close()

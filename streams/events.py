@@ -1,0 +1,240 @@
+"""The wire contract: every message on a topic as a typed struct, decoded and validated field by field.
+
+Event time is `ts`, milliseconds since 1970 UTC. Unknown fields are not errors: `unknown_fields` hands them out,
+and the sample log keeps them.
+"""
+
+import hashlib
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from models.labels import Action
+
+EventType = Literal[
+    "impression", "click", "watch", "like", "dislike", "rating", "save", "share", "follow", "hide", "search", "visit"
+]
+
+Id = Annotated[str, Meta(min_length=1, max_length=256, description="an opaque name, unique in its kind")]
+Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="milliseconds since 1970-01-01 UTC")]
+Seconds = Annotated[float, Meta(ge=0, le=31_536_000, description="seconds")]
+Feature = Annotated[str, Meta(min_length=1, max_length=64)]
+FeatureValue = Annotated[str, Meta(min_length=1, max_length=256)]
+Categorical = dict[Feature, Annotated[list[FeatureValue], Meta(max_length=64)]]
+Numeric = dict[Feature, float]
+Text = dict[Feature, Annotated[str, Meta(max_length=20_000)]]
+
+
+class Event(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a user did. `visit` means that the user opened the application and has done nothing yet."""
+
+    type: EventType
+    user_id: Id
+    ts: Millis
+    v: Literal[1] = 1
+    event_id: Id | None = None
+    item_id: Id | None = None
+    target_user_id: Id | None = None
+    watch_s: Seconds | None = None
+    duration_s: Seconds | None = None
+    value: Annotated[float, Meta(ge=-1000, le=1000)] | None = None
+    scale: Annotated[float, Meta(gt=0, le=1000, description="the top of the scale that `value` is on")] | None = None
+    query: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+    session_id: Id | None = None
+    rec_id: Id | None = None
+    position: Annotated[int, Meta(ge=0, le=10_000)] | None = None
+    context: dict[Feature, Any] | None = None
+
+    @property
+    def action(self) -> Action:
+        """The event's kind as the models see it."""
+        return ACTIONS[self.type]
+
+
+ACTIONS: Final[dict[str, Action]] = {name: Action[name.upper()] for name in get_args(EventType)}
+
+#: The fields that each type of event needs beside `type`, `user_id` and `ts`.
+NEEDED: Final[dict[str, tuple[str, ...]]] = {
+    name: ("item_id",) for name in get_args(EventType) if name not in ("follow", "search", "visit")
+} | {
+    "watch": ("item_id", "watch_s", "duration_s"),
+    "rating": ("item_id", "value"),
+    "follow": ("target_user_id",),
+    "search": ("query",),
+    "visit": (),
+}
+
+
+class ItemRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One item of the catalogue, with open-ended typed features."""
+
+    item_id: Id
+    v: Literal[1] = 1
+    title: Annotated[str, Meta(max_length=1000)] = ""
+    available: bool = True
+    published_at: Annotated[int, Meta(ge=-62_135_596_800_000, le=253_402_300_799_999)] | None = None
+    duration_s: Seconds | None = None
+    categorical: Categorical = {}
+    numeric: Numeric = {}
+    text: Text = {}
+
+
+class UserRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One user's profile, with open-ended typed features."""
+
+    user_id: Id
+    v: Literal[1] = 1
+    categorical: Categorical = {}
+    numeric: Numeric = {}
+    text: Text = {}
+
+
+class ListItem(Struct, frozen=True, kw_only=True):
+    """One place of a list: `sources` names the candidate sources that proposed the item."""
+
+    item_id: str
+    score: float
+    sources: list[str]
+    reason: str
+
+
+class Cause(Struct, frozen=True, kw_only=True):
+    """The event that a list answers. `arrived_at` is its time of arrival in Kafka, in ms."""
+
+    event_id: str
+    ts: Millis
+    arrived_at: Millis
+
+
+class Recommendations(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A user's published top-N. `seq` grows by one with each list of the user."""
+
+    rec_id: str
+    user_id: str
+    seq: int
+    items: list[ListItem]
+    model: str
+    index: str
+    generated_at: Millis
+    v: Literal[1] = 1
+    variant: str = "control"
+    cause: Cause | None = None
+
+
+class ModelAnnouncement(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One training's outcome: the artefact, its measured quality, and whether it went into service and why."""
+
+    version: str
+    location: str
+    promoted: bool
+    why: str
+    kind: Literal["retrain", "fine-tune"]
+    events: int
+    trained_through: Millis
+    created_at: Millis
+    metrics: dict[str, float]
+    checksums: dict[str, str]
+    v: Literal[1] = 1
+
+
+class DeadLetter(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A record that could not be used: its original bytes (base64 in JSON), headers and position, and the reason."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    value: bytes | None
+    first_seen: Millis
+    v: Literal[1] = 1
+    field: str = ""
+    key: bytes | None = None
+    headers: list[tuple[str, bytes]] = []
+    timestamp: int | UnsetType = UNSET
+
+
+class BadRecord(Exception):
+    """A record that breaks the contract: `reason` says what is wrong and what would be right, `field` says where."""
+
+    def __init__(self, reason: str, field: str = "") -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.reason = reason
+        self.field = field
+
+
+T = TypeVar("T")
+
+_event_decoder = msgspec.json.Decoder(Event)
+_item_decoder = msgspec.json.Decoder(ItemRecord)
+_user_decoder = msgspec.json.Decoder(UserRecord)
+_object_decoder = msgspec.json.Decoder(dict[str, Any])
+_canonical_encoder = msgspec.json.Encoder(order="sorted")
+_encoder = msgspec.json.Encoder()
+
+_KNOWN_FIELDS: Final = frozenset(Event.__struct_fields__)
+
+
+def encode(message: Struct) -> bytes:
+    """The message as JSON."""
+    return _encoder.encode(message)
+
+
+def decode_event(raw: bytes | None, *, max_bytes: int = 65_536) -> Event:
+    """Decode and validate an event; its `event_id` is derived from the content when the producer gave none.
+
+    Raises:
+        BadRecord: the bytes are not an event by the contract.
+    """
+    event = _decode(_event_decoder, raw, max_bytes)
+    for name in NEEDED[event.type]:
+        if getattr(event, name) is None:
+            raise BadRecord(f"a {event.type} event needs {name}", name)
+    if event.event_id is None:
+        return msgspec.structs.replace(event, event_id=derived_event_id(raw or b""))
+    return event
+
+
+def derived_event_id(raw: bytes) -> str:
+    """An id out of the content, the order of its fields aside: an exact copy of an event gets the same id."""
+    canonical = _canonical_encoder.encode(_object_decoder.decode(raw))
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+
+def unknown_fields(raw: bytes) -> dict[str, Any]:
+    """The fields of an event that the contract does not know."""
+    return {name: value for name, value in _object_decoder.decode(raw).items() if name not in _KNOWN_FIELDS}
+
+
+def decode_item(raw: bytes, *, max_bytes: int = 262_144) -> ItemRecord:
+    """Decode and validate an item record.
+
+    Raises:
+        BadRecord: the bytes are not an item record by the contract.
+    """
+    return _decode(_item_decoder, raw, max_bytes)
+
+
+def decode_user(raw: bytes, *, max_bytes: int = 262_144) -> UserRecord:
+    """Decode and validate a user record.
+
+    Raises:
+        BadRecord: the bytes are not a user record by the contract.
+    """
+    return _decode(_user_decoder, raw, max_bytes)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | None, max_bytes: int) -> T:
+    if not raw:
+        raise BadRecord("the record has no value; a JSON object is needed")
+    if len(raw) > max_bytes:
+        raise BadRecord(f"the record has {len(raw):,} bytes; at most {max_bytes:,} are taken")
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        raise BadRecord(message, path.strip("`").lstrip(".")) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRecord(f"not JSON: {error}") from None
+    except RecursionError:
+        raise BadRecord("not usable JSON: nested too deeply") from None

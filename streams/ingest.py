@@ -1,0 +1,141 @@
+"""Ingest: a batch of the events topic into every user's state and the item statistics, each event exactly once."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+from aiokafka import ConsumerRecord
+
+from models.interactions import NO_ITEM
+from models.labels import POSITIVE, grade
+from streams.catalogue import Catalogue
+from streams.dead_letters import dead_letter
+from streams.events import BadRecord, Cause, DeadLetter, Event, decode_event
+from streams.settings import Settings
+from streams.state import APPLIED, COPY, ItemEvent, Store, UserEvent, fence_field
+from streams.transport import RecordBatch
+
+log = logging.getLogger(__name__)
+
+_LOGGED_PER_BATCH = 10
+
+
+@dataclass
+class Ingested:
+    """What became of a batch.
+
+    Attributes:
+        causes: per user of the batch, the user's last event in it: whom a list is owed, and what it answers.
+        dead: what could not be used.
+        applied, copies: events that changed the state, and exact copies of events that did before.
+    """
+
+    causes: dict[str, Cause] = field(default_factory=dict)
+    dead: list[DeadLetter] = field(default_factory=list)
+    applied: int = 0
+    copies: int = 0
+
+
+@dataclass(frozen=True)
+class _Read:
+    record: ConsumerRecord
+    event: Event
+
+
+def read_event(record: ConsumerRecord, settings: Settings, now_ms: float) -> Event:
+    """The event that a record of the events topic holds.
+
+    Raises:
+        BadRecord: it breaks the contract or lies further in the future than clocks differ.
+    """
+    event = decode_event(record.value, max_bytes=settings.ingest.max_event_bytes)
+    ahead_s = (event.ts - now_ms) / 1000.0
+    if ahead_s > settings.ingest.max_future_s:
+        raise BadRecord(
+            f"the event lies {ahead_s:,.0f} s in the future; at most {settings.ingest.max_future_s:,.0f} s are taken "
+            "(ts is in milliseconds)",
+            "ts",
+        )
+    return event
+
+
+async def ingest(batch: RecordBatch, log_id: str, store: Store, catalogue: Catalogue, settings: Settings) -> Ingested:
+    """Apply a batch to the state in Redis. A redelivered batch changes nothing, and its users are owed lists again."""
+    done = Ingested()
+    reads = _read(batch, settings, done)
+    await catalogue.sync()
+    if settings.ingest.unknown_items == "reject":
+        reads = _reject_unknown(reads, catalogue, done)
+    else:
+        await catalogue.number([r.event.item_id for r in reads if r.event.item_id])
+    fence = fence_field(log_id, batch.partition)
+    by_user: dict[str, list[_Read]] = {}
+    for read in reads:
+        by_user.setdefault(read.event.user_id, []).append(read)
+    user_events = {user: [_user_event(r, catalogue, settings) for r in rows] for user, rows in by_user.items()}
+    verdicts, segments = await store.apply_users(fence, user_events) if user_events else ({}, {})
+    item_events: list[ItemEvent] = []
+    tallies = [(letter.offset, "dead_letters") for letter in done.dead]
+    for user, events in user_events.items():
+        for event, verdict in zip(events, verdicts[user], strict=True):
+            tallies.append((event.offset, "copies" if verdict == COPY else "applied"))
+            done.applied += verdict == APPLIED
+            done.copies += verdict == COPY
+            if verdict != COPY and event.item != NO_ITEM:
+                positive = event.grade.label == POSITIVE
+                item_events.append(ItemEvent(event.offset, event.item, event.ts, positive, segments[user]))
+        last = by_user[user][-1]
+        done.causes[user] = Cause(
+            event_id=last.event.event_id or "", ts=last.event.ts, arrived_at=max(last.record.timestamp, 0)
+        )
+    item_events.sort(key=lambda event: event.offset)
+    await store.apply_items(batch.partition, fence, batch.last_offset, item_events, tallies)
+    _log_dead(done.dead)
+    return done
+
+
+def _read(batch: RecordBatch, settings: Settings, done: Ingested) -> list[_Read]:
+    reads: list[_Read] = []
+    now_ms = time.time() * 1000.0
+    for record in batch:
+        try:
+            reads.append(_Read(record, read_event(record, settings, now_ms)))
+        except BadRecord as bad:
+            done.dead.append(dead_letter(record, bad))
+    return reads
+
+
+def _reject_unknown(reads: list[_Read], catalogue: Catalogue, done: Ingested) -> list[_Read]:
+    known: list[_Read] = []
+    for read in reads:
+        item_id = read.event.item_id
+        number = catalogue.numbers.get(item_id) if item_id else None
+        if item_id is None or (number is not None and catalogue.described(number)):
+            known.append(read)
+        else:
+            bad = BadRecord(f"the catalogue has no item {item_id!r}, and ingest.unknown_items is 'reject'", "item_id")
+            done.dead.append(dead_letter(read.record, bad))
+    return known
+
+
+def _user_event(read: _Read, catalogue: Catalogue, settings: Settings) -> UserEvent:
+    event = read.event
+    item = catalogue.numbers[event.item_id] if event.item_id else NO_ITEM
+    graded = grade(
+        event.action,
+        settings.labels,
+        watch_s=event.watch_s,
+        duration_s=event.duration_s,
+        value=event.value,
+        scale=event.scale,
+    )
+    keys = catalogue.histogram_keys[item] if item != NO_ITEM else []
+    return UserEvent(read.record.offset, event.event_id or "", event.ts, item, graded, keys)
+
+
+def _log_dead(dead: list[DeadLetter]) -> None:
+    for letter in dead[:_LOGGED_PER_BATCH]:
+        where = f"{letter.topic}[{letter.partition}]@{letter.offset}"
+        log.warning("dead letter %s: %s%s", where, f"{letter.field}: " if letter.field else "", letter.reason)
+    if len(dead) > _LOGGED_PER_BATCH:
+        log.warning("… and %d more dead letters in the same batch", len(dead) - _LOGGED_PER_BATCH)

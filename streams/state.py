@@ -1,0 +1,322 @@
+"""State in Redis: users, item statistics and the catalogue, each write with its fence in one script call.
+
+One user's keys share a hash tag, as do one partition's and the catalogue's, so that Redis Cluster keeps them together.
+A fence is the last offset applied of one partition of one log: a record at or below it changes nothing.
+"""
+
+import asyncio
+import hashlib
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import redis.asyncio as aioredis
+from redis.asyncio.cluster import RedisCluster
+
+from models.interactions import NO_ITEM
+from models.labels import CONSUMING, NEGATIVE, Grade
+from streams.settings import Settings
+
+#: One action of a user's sequence: item number, action, label, strength, event time in ms.
+RECORD: Final = np.dtype(
+    [("item", "<u4"), ("action", "u1"), ("label", "i1"), ("unused", "<u2"), ("strength", "<f4"), ("ts", "<i8")]
+)
+_RECORD_STRUCT: Final = struct.Struct("<IBbHfq")
+_SEEN_STRUCT: Final = struct.Struct("<I")
+_SCRIPTS: Final = Path(__file__).parent / "lua"
+
+#: Verdicts of `apply_users` on an event.
+APPLIED, REDELIVERED, COPY = "a", "r", "d"
+
+
+class UserEvent(NamedTuple):
+    """One event as the user's state takes it; `item` is the item's number or `NO_ITEM`."""
+
+    offset: int
+    event_id: str
+    ts: int
+    item: int
+    grade: Grade
+    histogram_keys: Sequence[str]
+
+
+class ItemEvent(NamedTuple):
+    """One event as the item statistics take it."""
+
+    offset: int
+    item: int
+    ts: int
+    positive: bool
+    segments: Sequence[str]
+
+
+@dataclass(frozen=True)
+class UserState:
+    """A user's state as read for a list.
+
+    Attributes:
+        list_number: the sequence number of the list to be made.
+        sequence: (n,) of `RECORD`, in the order of event time.
+        seen: (m,) item numbers.
+        histogram: keys and their weights, heaviest first, scaled alike.
+        profile: the user's record as JSON, or empty.
+    """
+
+    list_number: int
+    sequence: npt.NDArray[Any]
+    seen: npt.NDArray[np.uint32]
+    histogram: list[tuple[str, float]]
+    profile: bytes
+
+
+class Store:
+    """Every read and write of Redis, over one server or a cluster."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._prefix = settings.topic_prefix
+        self._target = settings.redis
+        options = {"socket_connect_timeout": 5.0, "socket_timeout": 30.0}
+        self.cluster = self._target.cluster
+        self.client: Any = (
+            RedisCluster.from_url(self._target.client_url, **options)
+            if self.cluster
+            else aioredis.Redis.from_url(self._target.client_url, **options)
+        )
+        self._sources = {path.stem: path.read_text() for path in _SCRIPTS.glob("*.lua")}
+        self._shas = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._sources.items()}
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+    # -- keys
+
+    def user_keys(self, user_id: str, *parts: str) -> list[str]:
+        # braces would end the hash tag early, and an empty tag is no tag
+        stem = f"{self._prefix}user:{{{quote(user_id, safe='')}}}:"
+        return [stem + part for part in parts]
+
+    def partition_keys(self, partition: int, *parts: str) -> list[str]:
+        return [f"{self._prefix}partition:{{{self._prefix}p{partition}}}:{part}" for part in parts]
+
+    def catalogue_key(self, part: str) -> str:
+        return f"{{{self._prefix}catalogue}}:{part}"
+
+    def status_key(self, part: str) -> str:
+        return f"{{{self._prefix}status}}:{part}"
+
+    # -- users
+
+    async def apply_users(
+        self, fence: str, events: dict[str, list[UserEvent]]
+    ) -> tuple[dict[str, str], dict[str, list[str]]]:
+        """Apply events to their users' state.
+
+        Returns:
+            Per user a string of verdicts, one character an event (`APPLIED`, `REDELIVERED`, `COPY`), and the user's segments.
+        """
+        ingest = self._settings.ingest
+        limits = [
+            ingest.sequence_length * RECORD.itemsize,
+            ingest.seen_max * _SEEN_STRUCT.size,
+            ingest.recent_event_ids,
+            ingest.histogram_max,
+            ingest.histogram_half_life_s * 1000.0,
+        ]
+        parts = ("meta", "sequence", "seen", "histogram", "ids")
+        calls = [
+            (
+                [key for user in users for key in self.user_keys(user, *parts)],
+                [_pack([fence, limits, [[_user_event(e) for e in events[user]] for user in users]])],
+            )
+            for users in self._per_call(events)
+        ]
+        verdicts: dict[str, str] = {}
+        segments: dict[str, list[str]] = {}
+        answers = await self._run("apply_users", calls)
+        for users, (flat, packed_segments) in zip(self._per_call(events), answers, strict=True):
+            text = flat.decode()
+            at = 0
+            for user, joined in zip(users, packed_segments, strict=True):
+                verdicts[user] = text[at : at + len(events[user])]
+                at += len(events[user])
+                segments[user] = joined.decode().split("\x1f") if joined else []
+        return verdicts, segments
+
+    async def read_users(self, users: Sequence[str], *, length: int, histogram: int) -> list[UserState]:
+        """The state of users, each with the number of its next list."""
+        parts = ("meta", "sequence", "seen", "histogram", "profile")
+        arguments = [length * RECORD.itemsize, histogram]
+        groups = self._per_call(users)
+        calls = [([key for user in group for key in self.user_keys(user, *parts)], arguments) for group in groups]
+        answers = await self._run("read_users", calls)
+        return [_user_state(row) for answer in answers for row in answer]
+
+    async def put_user(self, fence: str, offset: int, user_id: str, profile: bytes, segments: Sequence[str]) -> bool:
+        """Keep a user's profile, or erase the user when `profile` is empty; False when it was applied before."""
+        keys = self.user_keys(user_id, "meta", "sequence", "seen", "histogram", "ids", "profile", "list")
+        [answer] = await self._run("put_user", [(keys, [fence, offset, profile, "\x1f".join(segments)])])
+        return bool(answer)
+
+    async def put_lists(self, lists: Iterable[tuple[str, bytes]]) -> None:
+        """Keep the last published list of each user."""
+        pipeline = self.client.pipeline(transaction=False)
+        for user_id, payload in lists:
+            pipeline.set(*self.user_keys(user_id, "list"), payload)
+        await pipeline.execute()
+
+    async def get_list(self, user_id: str) -> bytes | None:
+        """The last published list of a user, as JSON."""
+        [key] = self.user_keys(user_id, "list")
+        found: bytes | None = await self.client.get(key)
+        return found
+
+    # -- item statistics, by partition of the events topic
+
+    async def apply_items(
+        self, partition: int, fence: str, last_offset: int, events: Sequence[ItemEvent], tallies: Sequence[tuple[int, str]]
+    ) -> None:
+        """Count events into a partition's statistics; each tally is an offset and the name of a total it adds one to."""
+        popularity = self._settings.popularity
+        payload = [
+            fence,
+            last_offset,
+            [half_life * 1000.0 for half_life in popularity.half_lives_s],
+            [window * 1000.0 for window in popularity.windows_s],
+            [[e.offset, e.item, e.ts, int(e.positive), list(e.segments)] for e in events],
+            tallies,
+        ]
+        keys = self.partition_keys(partition, "statistics", "changes", "meta")
+        await self._run("apply_items", [(keys, [_pack(payload)])])
+
+    async def read_items(self, partition: int, known: int) -> tuple[int, dict[str, tuple[list[int], bytes]]]:
+        """What changed in a partition's statistics after version `known`.
+
+        Returns:
+            The version read up to, and per segment ("" for all users) the item numbers and their records, packed.
+        """
+        keys = self.partition_keys(partition, "statistics", "changes", "meta")
+        changed: dict[str, tuple[list[int], list[bytes]]] = {}
+        more = 1
+        while more:
+            [(known, more, flat)] = await self._run("read_items", [(keys, [known, 20_000])])
+            for field, record in zip(flat[::2], flat[1::2], strict=True):
+                segment, _, item = field.decode().rpartition("\x1f")
+                numbers, records = changed.setdefault(segment, ([], []))
+                numbers.append(int(item))
+                records.append(record)
+        return known, {segment: (numbers, b"".join(records)) for segment, (numbers, records) in changed.items()}
+
+    async def totals(self) -> dict[str, int]:
+        """Totals over all partitions: `applied`, `copies`, `dead_letters`, …"""
+        totals: dict[str, int] = {}
+        for partition in range(self._settings.partitions):
+            [meta] = self.partition_keys(partition, "meta")
+            for name, value in (await self.client.hgetall(meta)).items():
+                if not name.startswith(b"fence:") and name != b"version":
+                    totals[name.decode()] = totals.get(name.decode(), 0) + int(value)
+        return totals
+
+    # -- catalogue
+
+    async def number_items(self, ids: Sequence[str]) -> list[int]:
+        """The items' numbers; an id not seen before gets the next free one."""
+        keys = [self.catalogue_key("numbers"), self.catalogue_key("ids")]
+        [numbers] = await self._run("number_items", [(keys, list(ids))])
+        return list(numbers)
+
+    async def put_items(self, fence: str, records: Sequence[tuple[int, int, bytes]]) -> int:
+        """Keep item records, each (offset, number, JSON); returns how many were new."""
+        keys = [self.catalogue_key(part) for part in ("records", "changes", "meta")]
+        flat = [value for record in records for value in record]
+        [applied] = await self._run("put_items", [(keys, [fence, *flat])])
+        return int(applied)
+
+    async def item_ids(self, start: int) -> list[str]:
+        """The ids of the items numbered from `start` on."""
+        return [raw.decode() for raw in await self.client.lrange(self.catalogue_key("ids"), start, -1)]
+
+    async def item_records(self, known: int) -> tuple[int, list[tuple[int, bytes]]]:
+        """The item records that changed after version `known`: (version, [(number, JSON)])."""
+        rows = await self.client.zrangebyscore(
+            self.catalogue_key("changes"), f"({known}", "+inf", withscores=True
+        )
+        if not rows:
+            return known, []
+        numbers = [row[0] for row in rows]
+        records = await self.client.hmget(self.catalogue_key("records"), numbers)
+        return int(rows[-1][1]), [(int(n), r) for n, r in zip(numbers, records, strict=True) if r]
+
+    # -- status of the roles
+
+    async def put_status(self, role: str, payload: bytes) -> None:
+        await self.client.hset(self.status_key("roles"), role, payload)
+
+    async def statuses(self) -> dict[str, bytes]:
+        return {k.decode(): v for k, v in (await self.client.hgetall(self.status_key("roles"))).items()}
+
+    async def drop_status(self, role: str) -> None:
+        await self.client.hdel(self.status_key("roles"), role)
+
+    # -- scripts
+
+    def _per_call(self, users: Iterable[str]) -> list[list[str]]:
+        """The users of each script call: all at once, or one by one where a call may touch one slot only."""
+        return [[user] for user in users] if self.cluster else [list(users)]
+
+    async def _run(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        if self.cluster:
+            # the client keeps a few connections a node; more calls than that at once would only queue
+            gate = asyncio.Semaphore(32)
+
+            async def one(keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+                async with gate:
+                    return await self._evaluate(name, keys, arguments)
+
+            return list(await asyncio.gather(*(one(*call) for call in calls)))
+        return [await self._evaluate(name, *call) for call in calls]
+
+    async def _evaluate(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        try:
+            return await self.client.evalsha(self._shas[name], len(keys), *keys, *arguments)
+        except aioredis.ResponseError as error:
+            if not str(error).startswith("NOSCRIPT") and type(error).__name__ != "NoScriptError":
+                raise
+            return await self.client.eval(self._sources[name], len(keys), *keys, *arguments)
+
+
+def fence_field(log: str, partition: int) -> str:
+    """The name of the fence of one partition of one log."""
+    return f"fence:{log}:{partition}"
+
+
+def _pack(payload: object) -> bytes:
+    return msgspec.msgpack.encode(payload)
+
+
+def _user_event(event: UserEvent) -> list[Any]:
+    grade = event.grade
+    record = item = b""
+    weight = 0.0
+    if event.item != NO_ITEM and grade.action in CONSUMING:
+        record = _RECORD_STRUCT.pack(event.item, grade.action, grade.label, 0, grade.strength, event.ts)
+        item = _SEEN_STRUCT.pack(event.item)
+        weight = grade.strength if grade.label != NEGATIVE else 0.0
+    digest = hashlib.blake2b(event.event_id.encode(), digest_size=8).digest()
+    return [event.offset, digest, event.ts, record, item, weight, event.histogram_keys]
+
+
+def _user_state(row: Sequence[Any]) -> UserState:
+    number, sequence, seen, histogram, profile = row
+    actions = np.frombuffer(sequence, RECORD)
+    late = np.diff(actions["ts"]) < 0
+    if late.any():
+        actions = actions[np.argsort(actions["ts"], kind="stable")]
+    pairs = [(k.decode(), float(w)) for k, w in zip(histogram[::2], histogram[1::2], strict=True)]
+    return UserState(int(number), actions, np.frombuffer(seen, "<u4"), pairs, profile)

@@ -1,0 +1,186 @@
+"""Record batches through Faust: one Event per fetched chunk, and commits of only what was acknowledged.
+
+Stock Faust runs four asyncio tasks for each record and may commit past one that was never acknowledged. Here a
+topic's agents get a `RecordBatch` at a time, and a partition's offset moves only over the unbroken run of
+batches, in the order of delivery, whose effects are done. Faust's own extension points carry all of it: a
+Transport with its Consumer class, and Topic and App subclasses.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import faust
+from aiokafka import ConsumerRecord
+from faust.events import Event
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as driver
+from faust.types.tuples import TP, ConsumerMessage, ack_lock
+
+
+class RecordBatch(NamedTuple):
+    """Consecutive records of one partition, in offset order, as fetched; `highwater` is the partition's end."""
+
+    topic: str
+    partition: int
+    records: Sequence[ConsumerRecord]
+    highwater: int
+
+    def __iter__(self) -> Iterator[ConsumerRecord]:  # type: ignore[override]
+        return iter(self.records)
+
+    @property
+    def last_offset(self) -> int:
+        return int(self.records[-1].offset)
+
+
+class BatchTopic(faust.Topic):
+    """A topic whose agents get a `RecordBatch` as the value of each event."""
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust fixes the broker's long poll at 1.5 s. The Fetcher reads this attribute when the consumer starts.
+        consumer._fetch_max_wait_ms = self.app.fetch_wait_ms
+        return consumer
+
+
+class BatchConsumer(driver.Consumer):
+    """Delivers chunks of at most `app.batch_max` records, round-robin between partitions."""
+
+    app: "BatchApp"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._delivered: defaultdict[TP, deque[ConsumerMessage]] = defaultdict(deque)
+        self._pressure: dict[TP, tuple[Callable[[], None], Callable[[], None]]] = {}
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> _ConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # -- offsets: a partition's position is the end of its unbroken run of acknowledged batches
+
+    def _new_offset(self, tp: TP) -> int | None:
+        delivered = self._delivered[tp]
+        offset = None
+        with ack_lock:
+            while delivered and delivered[0].acked:
+                offset = delivered.popleft().offset + 1
+            self._acked[tp].clear()
+            self._acked_index[tp].clear()
+        return offset
+
+    async def perform_seek(self) -> None:
+        self._delivered.clear()  # what was delivered before the seek is fetched again
+        await super().perform_seek()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._delivered.pop(ensure_TP(tp), None)
+
+    # -- delivery
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                generation = self.app.consumer_generation_id
+                records, active = await self._wait_next_records(1.0)
+                await asyncio.sleep(0)
+                if not records or self.should_stop:
+                    continue
+                if not self.flow_active or generation != self.app.consumer_generation_id:
+                    # a rebalance ran during the fetch: what it brought may lie before the committed position
+                    await self.perform_seek()
+                    continue
+                await self._deliver_all(records, active, generation)
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise
+        except Exception as error:
+            self.log.exception("fetching stopped: %r", error)
+            raise
+
+    async def _deliver_all(self, fetched: dict[Any, list[ConsumerRecord]], active: set[TP] | None, gen: int) -> None:
+        pending: deque[tuple[TP, list[ConsumerRecord]]] = deque()
+        for key, records in fetched.items():
+            tp = ensure_TP(key)
+            if active is None or tp in active or tp in self._buffered_partitions:
+                read = self._read_offset[tp]
+                fresh = records if read is None else [r for r in records if r.offset > read]
+                if fresh:
+                    pending.append((tp, fresh))
+        while pending:
+            tp, records = pending.popleft()
+            if not await self._deliver(tp, records[: self.app.batch_max], gen):
+                return
+            if len(records) > self.app.batch_max:
+                pending.append((tp, records[self.app.batch_max :]))
+            await asyncio.sleep(0)
+
+    async def _deliver(self, tp: TP, records: list[ConsumerRecord], generation: int) -> bool:
+        """Hand one chunk to the topic's channels; False when a rebalance came between, and the chunk was dropped."""
+        channels = self.app.topics._tp_index.get(tp)
+        if not channels:
+            return True
+        last = records[-1]
+        highwater = self.highwater(tp)
+        self.app.monitor.track_tp_end_offset(tp, highwater)
+        batch = RecordBatch(tp.topic, tp.partition, records, highwater)
+        stamp = (last.timestamp or 0) / 1000.0
+        message = ConsumerMessage(
+            tp.topic, tp.partition, last.offset, stamp, last.timestamp_type, (), None, batch, None, 0, 0, tp,
+            generation_id=generation,
+        )  # fmt: skip
+        if not self.flow_active:
+            return False
+        message.incref(len(channels))
+        self._delivered[tp].append(message)
+        event = Event(self.app, None, batch, None, message)
+        full, drop = self._pressure_callbacks(tp)
+        for channel in channels:
+            if channel.queue.full():
+                await self.wait_first(channel.put(event), self.suspend_flow.wait())
+                if not self.flow_active:
+                    return False
+            else:
+                channel.queue.put_nowait_enhanced(event, on_pressure_high=full, on_pressure_drop=drop)
+        if self.app.consumer_generation_id != generation:
+            return False
+        self._read_offset[tp] = last.offset
+        return True
+
+    def _pressure_callbacks(self, tp: TP) -> tuple[Callable[[], None], Callable[[], None]]:
+        if tp not in self._pressure:
+            self._pressure[tp] = (lambda: self.on_buffer_full(tp), lambda: self.on_buffer_drop(tp))
+        return self._pressure[tp]
+
+
+class _BatchTransport(driver.Transport):
+    Consumer = BatchConsumer
+
+
+class BatchApp(faust.App):
+    """A Faust app all of whose topics deliver record batches.
+
+    Attributes:
+        batch_max: the most records in one batch.
+        fetch_wait_ms: how long the broker may hold a fetch that has nothing to bring.
+    """
+
+    def __init__(self, *args: Any, batch_max: int, fetch_wait_ms: int, **kwargs: Any) -> None:
+        self.batch_max = batch_max
+        self.fetch_wait_ms = fetch_wait_ms
+        super().__init__(*args, **kwargs)
+
+    def _new_transport(self) -> _BatchTransport:
+        return _BatchTransport(self.conf.broker_consumer, self)
+
+    def batch_topic(self, name: str) -> BatchTopic:
+        """The topic of that name, its keys and values raw bytes."""
+        return BatchTopic(self, topics=[name], key_serializer="raw", value_serializer="raw")
