@@ -1,4 +1,4 @@
-"""Settings: one typed object, read once from the command line, environment, .env and millstream.toml, then passed down."""
+"""Settings: one typed object, read once from command line, environment, .env and millstream.toml, then passed down."""
 
 import difflib
 import json
@@ -22,6 +22,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as SourceError
 
 from models.labels import LabelRules
+from models.popularity import PopularityConfig
 from streams.targets import EMBEDDED, KafkaTarget, RedisTarget, Url, redacted
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ _URLS: Final = ("broker_url", "redis_url")
 
 
 class SettingsError(Exception):
-    """A setting that cannot be used; the message names it, shows its value (no password) and says what would be right."""
+    """A setting that cannot be used: the message names it, shows its value (no password) and what would be right."""
 
 
 def _checked(parse: Callable[[str], object]) -> AfterValidator:
@@ -171,10 +172,11 @@ class Settings(BaseSettings):
     partitions: Positive = Field(4, description="partitions of a topic that is made")
     replication: Positive = Field(1, description="replicas of a topic that is made")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least level logged")
-    ingest: IngestSettings = Field(default_factory=IngestSettings)
-    labels: Annotated[LabelRules, _strict(LabelRules)] = Field(default_factory=LabelRules)
-    lists: ListSettings = Field(default_factory=ListSettings)
-    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    ingest: IngestSettings = IngestSettings()
+    popularity: Annotated[PopularityConfig, _strict(PopularityConfig)] = PopularityConfig()
+    labels: Annotated[LabelRules, _strict(LabelRules)] = LabelRules()
+    lists: ListSettings = ListSettings()
+    training: TrainingSettings = TrainingSettings()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -200,8 +202,8 @@ class Settings(BaseSettings):
         url = getattr(self, name).get_secret_value()
         if url == EMBEDDED:
             raise SettingsError(
-                f"{variable(name)} is embedded://, but no embedded server runs on {self.data_dir}: start `millstream up` "
-                "with this data_dir first, or give the URL of a server"
+                f"{variable(name)} is embedded://, but no embedded server runs on {self.data_dir}: start "
+                "`millstream up` with this data_dir first, or give the URL of a server"
             )
         return str(url)
 
@@ -363,7 +365,7 @@ def _section(name: str) -> type[BaseModel]:
 
 
 def _warn_of_unknown_variables() -> None:
-    """A mistyped variable would be passed over in silence; yet it is no error, as Kubernetes sets some of our prefix."""
+    """A mistyped variable would go unnoticed; yet it is no error, as Kubernetes sets variables of our prefix."""
     known = [PREFIX + name.upper() for name in Settings.model_fields]
     for name in os.environ:
         top = name.upper().partition("__")[0]

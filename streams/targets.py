@@ -202,10 +202,14 @@ class RedisTarget:
 
 def _split(url: str) -> SplitResult:
     try:
-        return urlsplit(url)
+        parts = urlsplit(url)
     except ValueError:
         # urllib's message may quote the netloc, and with it a password
         raise ValueError("not a URL: its host part cannot be read") from None
+    if "@" in parts.path + parts.query + parts.fragment:
+        # the split went through the middle of a password
+        raise ValueError("a password with one of / ? # @ : has to be percent-encoded (%2F %3F %23 %40 %3A)")
+    return parts
 
 
 def _server(text: str, *, default_port: int = 9092) -> str:
