@@ -20,10 +20,10 @@ import numpy.typing as npt
 class Baseline(Protocol):
     """A recommender that learns one event at a time."""
 
-    def learn(self, user: int, item: int, ts: int, positive: bool) -> None:
+    def learn(self, user: int, item: int, ts: int, positive: bool, /) -> None:
         """Take in one event; `ts` in ms."""
 
-    def top(self, user: int, k: int, seen: Set[int]) -> list[int]:
+    def top(self, user: int, k: int, seen: Set[int], /) -> list[int]:
         """At most `k` items for the user, best first, none of them in `seen`."""
 
 
@@ -40,7 +40,7 @@ class DecayedTrending:
         self._logs: dict[int, float] = {}
         self._order: list[tuple[float, int]] = []
 
-    def learn(self, user: int, item: int, ts: int, positive: bool) -> None:
+    def learn(self, _user: int, item: int, ts: int, positive: bool, /) -> None:
         """Count a positive event; others say nothing here."""
         if not positive:
             return
@@ -52,7 +52,7 @@ class DecayedTrending:
         self._logs[item] = weight
         insort(self._order, (-weight, item))
 
-    def top(self, user: int, k: int, seen: Set[int]) -> list[int]:
+    def top(self, _user: int, k: int, seen: Set[int], /) -> list[int]:
         """The `k` trending items not in `seen`, best first."""
         items: list[int] = []
         for _, item in self._order:
@@ -81,7 +81,7 @@ class ItemItem:
         self._neighbours: dict[int, _Neighbours] = {}
         self._degrees = np.zeros(1024, dtype=np.float64)
 
-    def learn(self, user: int, item: int, ts: int, positive: bool) -> None:
+    def learn(self, user: int, item: int, _ts: int, positive: bool, /) -> None:
         """Count a positive event with the user's other recent ones; a repeat only makes the item recent again."""
         if not positive:
             return
@@ -98,22 +98,23 @@ class ItemItem:
             self._neighbours[other].add(array("i", [item]))
         liked.append(item)
 
-    def top(self, user: int, k: int, seen: Set[int]) -> list[int]:
+    def top(self, user: int, k: int, seen: Set[int], /) -> list[int]:
         """The `k` items nearest to the user's recent positives and not in `seen`, best first."""
         liked = self._liked.get(user)
         if not liked or k < 1:
             return []
-        items, counts = [], []
+        items: list[npt.NDArray[np.int32]] = []
+        counts: list[npt.NDArray[np.float32]] = []
         for item in list(liked)[-self.recent :]:
             norm = self._degrees[item] ** -0.5
             for others, count in self._neighbours[item].parts():
                 items.append(others)
-                counts.append(count * norm)
-        scores = np.bincount(np.concatenate(items), np.concatenate(counts), len(self._degrees))
+                counts.append(count * np.float32(norm))
+        summed = np.bincount(np.concatenate(items), weights=np.concatenate(counts), minlength=len(self._degrees))
         hidden = np.fromiter(seen, np.intp, len(seen))
-        scores[hidden[hidden < len(scores)]] = 0.0
-        rows = np.flatnonzero(scores)
-        scores = scores[rows] / np.sqrt(self._degrees[rows])
+        summed[hidden[hidden < len(summed)]] = 0.0
+        rows = np.flatnonzero(summed)
+        scores = summed[rows] / np.sqrt(self._degrees[rows])
         if len(rows) > k:
             kept = scores >= np.partition(scores, len(rows) - k)[len(rows) - k]
             rows, scores = rows[kept], scores[kept]
@@ -143,6 +144,7 @@ class _Neighbours:
 
     def _merge(self) -> None:
         (items, counts), (pending, ones) = self.parts()
-        self.items, of = np.unique(np.concatenate([items, pending]), return_inverse=True)
-        self.counts = np.bincount(of, np.concatenate([counts, ones])).astype(np.float32)
+        merged, of = np.unique(np.concatenate([items, pending]), return_inverse=True)
+        self.items = merged.astype(np.int32, copy=False)
+        self.counts = np.bincount(of, weights=np.concatenate([counts, ones])).astype(np.float32)
         self.pending = array("i")

@@ -19,8 +19,10 @@ ABSENT: Final = -1
 
 def ranks_of(lists: npt.NDArray[np.integer], targets: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
     """The rank of each target (B,) in its list (B, n): the first place it stands, or `ABSENT`."""
+    if not lists.shape[1]:
+        return np.full(len(targets), ABSENT, dtype=np.intp)
     found = lists == targets[:, None]
-    return np.where(found.any(axis=1), found.argmax(axis=1), ABSENT) if lists.shape[1] else np.full(len(targets), ABSENT)
+    return np.where(found.any(axis=1), found.argmax(axis=1), ABSENT)
 
 
 def hits(ranks: Ranks, k: int) -> Floats:
