@@ -1,0 +1,46 @@
+# Everything here sets itself up: a virtual environment in .venv, with the pinned dependencies.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# the first Python of 3.11 or newer that runs; the order is that of what the pins were tried on
+PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types schemas clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## run the whole system on one machine and watch it learn
+	$(BIN)/millstream demo
+
+test: lint types ## lint, types and every test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev ## check types
+	$(BIN)/mypy
+
+schemas: $(VENV)/.installed ## write docs/schemas and docs/asyncapi.json anew
+	$(BIN)/python -m streams.schemas
+
+clean: ## remove the virtual environment, caches and the default data folder
+	rm -rf $(VENV) .millstream .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "millstream needs Python 3.11 or newer, found on PATH as python3.11 or python3"; exit 1; }
+	@echo "Setting up $(VENV) with $(PYTHON); the first time this brings PyTorch and takes some minutes"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(PIP) -r requirements.txt -r requirements-dev.txt
+	@touch $@

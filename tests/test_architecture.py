@@ -1,0 +1,92 @@
+"""The architecture holds: floors import downward only, and every file tells what it is for."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+#: What of ours each floor may import beside itself.
+ALLOWED = {
+    "models": set[str](),
+    "streams": {"models"},
+    "serving": {"models", "streams", "deploy"},
+    "deploy": set[str](),
+}
+#: All that the models are made of: nothing that knows Kafka, Redis, HTTP or settings.
+MODELS_MADE_OF = {"torch", "numpy", "faiss", "safetensors", "msgspec"}
+LINES_MAX = 450
+EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "base2", "tools"}
+
+FILES = sorted(
+    path for folder in (*ALLOWED, "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+)  # fmt: skip
+
+
+def imports(path: Path) -> set[str]:
+    """The top-level packages that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.relative_to(ROOT)}:{node.lineno}: imports name the package in full"
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("floor", ALLOWED)
+def test_a_floor_imports_only_what_lies_below_it(floor: str) -> None:
+    upward = {
+        name(path): sorted(wrong)
+        for path in (ROOT / floor).rglob("*.py")
+        if (wrong := (imports(path) & {*ALLOWED, "tests", "benchmarks"}) - ALLOWED[floor] - {floor})
+    }
+    assert not upward
+
+
+def test_the_models_know_no_kafka_redis_or_http() -> None:
+    foreign = {
+        name(path): sorted(wrong)
+        for path in (ROOT / "models").rglob("*.py")
+        if (wrong := imports(path) - MODELS_MADE_OF - {"models"} - sys.stdlib_module_names)
+    }
+    assert not foreign
+
+
+def test_every_file_opens_with_a_line_that_says_what_it_is_for() -> None:
+    silent = [name(path) for path in FILES if not (ast.get_docstring(ast.parse(path.read_text())) or "").strip()]
+    assert not silent
+
+
+def test_no_file_is_longer_than_one_idea_needs() -> None:
+    lengths = {name(path): len(path.read_text().splitlines()) for path in FILES}
+    assert not {path: lines for path, lines in lengths.items() if lines > LINES_MAX}
+
+
+def test_no_file_has_a_name_that_says_nothing() -> None:
+    assert not [name(path) for path in FILES if EMPTY_NAMES & set(path.stem.split("_"))]
+
+
+def test_no_file_reads_what_could_run_code() -> None:
+    unsafe = [
+        name(path) for path in FILES if imports(path) & {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}
+    ]
+    assert not unsafe
+
+
+def test_only_the_settings_and_the_start_of_processes_read_the_environment() -> None:
+    readers = {
+        name(path)
+        for floor in ALLOWED
+        for path in (ROOT / floor).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+    }
+    assert readers <= {"streams/settings.py", "deploy/embedded.py"}
