@@ -31,6 +31,7 @@ class Catalogue:
         self.histogram_keys: list[list[str]] = []
         self.numbers: dict[str, int] = {}
         self._described: list[bool] = []
+        self._changed: set[int] = set()
         self._available: npt.NDArray[np.bool_] = np.ones(0, bool)
 
     def __len__(self) -> int:
@@ -45,18 +46,19 @@ class Catalogue:
         """Whether a record of the catalogue describes the item."""
         return self._described[number]
 
-    async def sync(self) -> list[int]:
-        """Take in what changed since the last call; returns the numbers of items that are new or changed."""
-        start = len(self.ids)
-        self._add(await self._store.item_ids(start))
-        changed = list(range(start, len(self.ids)))
+    async def sync(self) -> None:
+        """Take in what changed in Redis since the last call."""
+        self._add(await self._store.item_ids(len(self.ids)))
         self._version, records = await self._store.item_records(self._version)
         for number, raw in records:
             if number >= len(self.ids):
                 self._add(await self._store.item_ids(len(self.ids)))
             self._set(number, decode_item(raw))
-            if number < start:
-                changed.append(number)
+
+    def drain_changed(self) -> list[int]:
+        """The numbers of items that are new or changed since the last call, which one consumer makes."""
+        changed = sorted(self._changed)
+        self._changed.clear()
         return changed
 
     async def number(self, ids: Sequence[str]) -> None:
@@ -69,6 +71,7 @@ class Catalogue:
     def _add(self, ids: Sequence[str]) -> None:
         for item_id in ids:
             self.numbers[item_id] = len(self.ids)
+            self._changed.add(len(self.ids))
             self.ids.append(item_id)
             self.items.append(ItemRecord(item_id=item_id))
             self.histogram_keys.append([])
@@ -83,6 +86,7 @@ class Catalogue:
         self.histogram_keys[number] = histogram_keys(item)
         self._described[number] = True
         self._available[number] = item.available
+        self._changed.add(number)
 
 
 async def keep_items(batch: RecordBatch, log_id: str, store: Store, settings: Settings) -> list[DeadLetter]:

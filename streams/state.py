@@ -6,7 +6,9 @@ A fence is the last offset applied of one partition of one log: a record at or b
 
 import asyncio
 import hashlib
+import logging
 import struct
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +18,22 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import redis.asyncio as aioredis
+from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import NoScriptError, RedisError
 
 from models.interactions import NO_ITEM
 from models.labels import CONSUMING, NEGATIVE, Grade
 from streams.settings import Settings
+
+log = logging.getLogger(__name__)
 
 #: One action of a user's sequence: item number, action, label, strength, event time in ms.
 RECORD: Final = np.dtype(
     [("item", "<u4"), ("action", "u1"), ("label", "i1"), ("unused", "<u2"), ("strength", "<f4"), ("ts", "<i8")]
 )
 _RECORD_STRUCT: Final = struct.Struct("<IBbHfq")
-_SEEN_STRUCT: Final = struct.Struct("<I")
+_SEEN_BYTES: Final = 4
 _SCRIPTS: Final = Path(__file__).parent / "lua"
 
 #: Verdicts of `apply_users` on an event.
@@ -75,6 +80,10 @@ class UserState:
     profile: bytes
 
 
+class StateAway(Exception):
+    """Redis could not be reached in time."""
+
+
 class Store:
     """Every read and write of Redis, over one server or a cluster."""
 
@@ -82,18 +91,38 @@ class Store:
         self._settings = settings
         self._prefix = settings.topic_prefix
         self._target = settings.redis
-        options = {"socket_connect_timeout": 5.0, "socket_timeout": 30.0}
+        options: dict[str, Any] = {"socket_connect_timeout": 5.0, "socket_timeout": 30.0}
         self.cluster = self._target.cluster
-        self.client: Any = (
-            RedisCluster.from_url(self._target.client_url, **options)
-            if self.cluster
-            else aioredis.Redis.from_url(self._target.client_url, **options)
-        )
+        url = self._target.url.get_secret_value()
+        self.client: Any = RedisCluster.from_url(url, **options) if self.cluster else Redis.from_url(url, **options)
         self._sources = {path.stem: path.read_text() for path in _SCRIPTS.glob("*.lua")}
         self._shas = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._sources.items()}
 
     async def close(self) -> None:
         await self.client.aclose()
+
+    async def wait(self, *, patience_s: float = 60.0) -> None:
+        """Wait with back-off until Redis answers.
+
+        Raises:
+            StateAway: it did not within `patience_s` seconds.
+        """
+        deadline = time.monotonic() + patience_s
+        delay = 0.25
+        while True:
+            try:
+                await self.client.ping()
+                return
+            except (RedisError, OSError) as error:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise StateAway(
+                        f"no Redis answers at {self._target.display}: {error}. "
+                        "Is it running, and is MILLSTREAM_REDIS_URL right?"
+                    ) from None
+                log.warning("Redis %s is away (%s); trying again in %.1f s", self._target.display, error, delay)
+                await asyncio.sleep(min(delay, left))
+                delay = min(delay * 2, 5.0)
 
     # -- keys
 
@@ -124,7 +153,7 @@ class Store:
         ingest = self._settings.ingest
         limits = [
             ingest.sequence_length * RECORD.itemsize,
-            ingest.seen_max * _SEEN_STRUCT.size,
+            ingest.seen_max * _SEEN_BYTES,
             ingest.recent_event_ids,
             ingest.histogram_max,
             ingest.histogram_half_life_s * 1000.0,
@@ -133,7 +162,10 @@ class Store:
         calls = [
             (
                 [key for user in users for key in self.user_keys(user, *parts)],
-                [_pack([fence, limits, [[_user_event(e) for e in events[user]] for user in users]])],
+                [
+                    _pack([fence, limits, [[_user_event(e) for e in events[user]] for user in users]]),
+                    b"".join(_binary(e) for user in users for e in events[user]),
+                ],
             )
             for users in self._per_call(events)
         ]
@@ -163,6 +195,13 @@ class Store:
         keys = self.user_keys(user_id, "meta", "sequence", "seen", "histogram", "ids", "profile", "list")
         [answer] = await self._run("put_user", [(keys, [fence, offset, profile, "\x1f".join(segments)])])
         return bool(answer)
+
+    async def get_profiles(self, users: Sequence[str]) -> list[bytes | None]:
+        """The profiles of users, as JSON."""
+        pipeline = self.client.pipeline(transaction=False)
+        for user in users:
+            pipeline.get(*self.user_keys(user, "profile"))
+        return list(await pipeline.execute())
 
     async def put_lists(self, lists: Iterable[tuple[str, bytes]]) -> None:
         """Keep the last published list of each user."""
@@ -253,6 +292,10 @@ class Store:
         records = await self.client.hmget(self.catalogue_key("records"), numbers)
         return int(rows[-1][1]), [(int(n), r) for n, r in zip(numbers, records, strict=True) if r]
 
+    async def count_described(self) -> int:
+        """How many items a record describes."""
+        return int(await self.client.hlen(self.catalogue_key("records")))
+
     # -- status of the roles
 
     async def put_status(self, role: str, payload: bytes) -> None:
@@ -285,9 +328,7 @@ class Store:
     async def _evaluate(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         try:
             return await self.client.evalsha(self._shas[name], len(keys), *keys, *arguments)
-        except aioredis.ResponseError as error:
-            if not str(error).startswith("NOSCRIPT") and type(error).__name__ != "NoScriptError":
-                raise
+        except NoScriptError:  # a server that is new, or was restarted
             return await self.client.eval(self._sources[name], len(keys), *keys, *arguments)
 
 
@@ -300,16 +341,22 @@ def _pack(payload: object) -> bytes:
     return msgspec.msgpack.encode(payload)
 
 
+def _is_action(event: UserEvent) -> bool:
+    return event.item != NO_ITEM and event.grade.action in CONSUMING
+
+
 def _user_event(event: UserEvent) -> list[Any]:
     grade = event.grade
-    record = item = b""
-    weight = 0.0
-    if event.item != NO_ITEM and grade.action in CONSUMING:
-        record = _RECORD_STRUCT.pack(event.item, grade.action, grade.label, 0, grade.strength, event.ts)
-        item = _SEEN_STRUCT.pack(event.item)
-        weight = grade.strength if grade.label != NEGATIVE else 0.0
+    is_action = _is_action(event)
+    weight = grade.strength if is_action and grade.label != NEGATIVE else 0.0
+    return [event.offset, event.ts, int(is_action), weight, event.histogram_keys]
+
+
+def _binary(event: UserEvent) -> bytes:
     digest = hashlib.blake2b(event.event_id.encode(), digest_size=8).digest()
-    return [event.offset, digest, event.ts, record, item, weight, event.histogram_keys]
+    grade = event.grade
+    item = event.item if _is_action(event) else 0
+    return digest + _RECORD_STRUCT.pack(item, grade.action, grade.label, 0, grade.strength, event.ts)
 
 
 def _user_state(row: Sequence[Any]) -> UserState:

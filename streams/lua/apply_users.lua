@@ -2,11 +2,13 @@
 -- KEYS: per user, in this order: meta (hash), sequence (string), seen (string), histogram (hash), event ids (zset).
 -- ARGV[1], msgpack: {fence field, {limits}, {{event, ...} per user}}
 --   limits: {sequence bytes, seen bytes, event ids, histogram fields, half-life in ms}
---   event: {offset, 8-byte event id, ts in ms, sequence record or '', seen record or '', weight, {histogram keys}}
+--   event: {offset, ts in ms, 1 when it is an action of the sequence, weight, {histogram keys}}
+-- ARGV[2]: per event 28 bytes: its id's digest (8), its record of the sequence (20, the item's number first).
 -- Returns {verdicts, {segments per user}}: per event 'a' applied now, 'r' applied by an earlier delivery, 'd' a copy.
 
 local fence_field, limits, users = unpack(cmsgpack.unpack(ARGV[1]))
 local sequence_max, seen_max, ids_max, histogram_max, half_life = unpack(limits)
+local binary, at = ARGV[2], 1
 local verdicts, segments = {}, {}
 
 -- Histogram weights are kept scaled forward from a landmark, so that adding to one needs no reading. When the
@@ -60,7 +62,8 @@ for u, events in ipairs(users) do
   local records, consumed = {}, {}
   local last = fence
   for _, event in ipairs(events) do
-    local offset, id, ts, record, item, weight, names = unpack(event)
+    local offset, ts, is_action, weight, names = unpack(event)
+    local id = string.sub(binary, at, at + 7)
     if offset <= fence then
       local owner = redis.call('ZSCORE', ids, id)
       verdicts[#verdicts + 1] = (not owner or tonumber(owner) == offset) and 'r' or 'd'
@@ -70,8 +73,10 @@ for u, events in ipairs(users) do
     else
       verdicts[#verdicts + 1] = 'a'
       last = offset
-      if #record > 0 then records[#records + 1] = record end
-      if #item > 0 then consumed[#consumed + 1] = item end
+      if is_action == 1 then
+        records[#records + 1] = string.sub(binary, at + 8, at + 27)
+        consumed[#consumed + 1] = string.sub(binary, at + 8, at + 11)
+      end
       if weight > 0 and #names > 0 then
         if not landmark then
           landmark = ts
@@ -80,6 +85,7 @@ for u, events in ipairs(users) do
         landmark = add_to_histogram(histogram, meta, landmark, ts, weight, names)
       end
     end
+    at = at + 28
   end
   append_bounded(sequence, records, sequence_max)
   append_bounded(seen, consumed, seen_max)

@@ -1,0 +1,71 @@
+"""The Faust apps: one way to make them out of the settings, and to run one until it is told to stop."""
+
+import logging
+import sys
+from typing import Any
+
+import faust
+from faust.types.auth import CredentialsT
+
+from streams.settings import Settings
+from streams.transport import BatchApp
+
+log = logging.getLogger(__name__)
+
+
+def make_app(settings: Settings, role: str, **overrides: Any) -> BatchApp:
+    """An app of that role, which is also the name of its consumer group (under the topic prefix)."""
+    kafka = settings.kafka
+    datadir = settings.data_dir / "faust"  # Faust wants one even without tables
+    datadir.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {
+        "broker": kafka.faust_urls(),
+        "broker_credentials": _credentials(settings),
+        "broker_session_timeout": 6.0,
+        "broker_heartbeat_interval": 1.0,
+        "broker_commit_interval": 0.25,
+        "broker_max_poll_records": 20_000,
+        "processing_guarantee": "at_least_once",
+        "topic_disable_leader": True,
+        "topic_allow_declare": False,
+        "web_enabled": False,
+        "store": "memory://",
+        "stream_wait_empty": False,
+        "stream_buffer_maxsize": 8,
+        "producer_linger": 0.002,
+        "producer_acks": -1,
+        "consumer_auto_offset_reset": "earliest",
+        "datadir": datadir,
+    } | overrides
+    return BatchApp(
+        f"{settings.topic_prefix}millstream-{role}",
+        batch_max=settings.ingest.batch_max,
+        fetch_wait_ms=settings.ingest.fetch_wait_ms,
+        **options,
+    )
+
+
+def _credentials(settings: Settings) -> CredentialsT | None:
+    kafka = settings.kafka
+    context = kafka.ssl_context()
+    if kafka.username is not None and kafka.password is not None:
+        return faust.SASLCredentials(
+            username=kafka.username,
+            password=kafka.password.get_secret_value(),
+            mechanism=kafka.sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context=context) if context is not None else None
+
+
+def run(app: BatchApp, settings: Settings) -> None:
+    """Run the app until SIGINT or SIGTERM, then stop it cleanly; a crash leaves with its exception and status 1."""
+    worker = faust.Worker(app, loglevel=settings.log_level, quiet=True, redirect_stdouts=False)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as done:
+        if done.code:
+            raise
+    except Exception:
+        log.exception("the %s crashed", app.conf.id)
+        sys.exit(1)

@@ -1,0 +1,465 @@
+"""Replay: a log played through the running system in event time, each list scored on what the user did next.
+
+In step, a user's next event waits until the list that answers the last one is out, and the whole replay waits for a
+training that is due: so the score does not depend on the machine's speed. A session's start is announced as an
+application would: with the user's profile when it is the first, with a `visit` event otherwise.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from models.labels import CONSUMING, POSITIVE, grade
+from streams.datasets.dataset import Dataset, LoggedEvent
+from streams.events import BadRecord, DeadLetter, Event, ModelAnnouncement, Recommendations, decode_event, encode
+from streams.prequential import PrequentialScore
+from streams.settings import Settings
+from streams.state import Store
+from streams.topics import TopicNames
+from streams.trainer import STATUS, TrainerStatus
+
+log = logging.getLogger(__name__)
+
+SESSION_GAP_MS = 30 * 60 * 1000
+#: How many events ahead a session's start is announced, so that its list is there when its first event comes.
+LOOKAHEAD = 32
+#: Users who may have an unanswered event at once.
+IN_FLIGHT = 256
+ANSWER_PATIENCE_S = 120.0
+
+
+class ReplayError(Exception):
+    """The replay cannot go on; the message says what did not answer and what to look at."""
+
+
+@dataclass
+class Progress:
+    """How far a replay is, for those who watch it."""
+
+    events: int = 0
+    lists: int = 0
+    model: str = ""
+    waiting_for: str = ""
+    recall: float = 0.0
+    trending: float = 0.0
+
+
+@dataclass
+class Replay:
+    """One run over a data set.
+
+    Attributes:
+        speed: event time per clock time, or None for as fast as the system goes.
+        limit: the most events sent.
+        in_step: wait as the module says; otherwise send flat out.
+    """
+
+    settings: Settings
+    dataset: Dataset
+    speed: float | None = None
+    limit: int | None = None
+    in_step: bool = True
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    progress: Progress = field(default_factory=Progress)
+
+    async def run(self) -> dict[str, Any]:
+        """Play the log; returns the report.
+
+        Raises:
+            ReplayError: a part of the system does not answer.
+        """
+        async with _Wire.open(self.settings) as wire:
+            run = _Run(self, wire)
+            await run.load_catalogue()
+            before = await wire.store.totals()
+            started = time.monotonic()
+            await run.play()
+            seconds = time.monotonic() - started
+            totals = await run.settle(before)
+            await asyncio.sleep(0.5)  # the announcement of the last training may be on its way
+            return run.report(totals, seconds)
+
+
+class _Wire:
+    """The connections of a replay, and what comes in over them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.names = TopicNames.under(settings.topic_prefix)
+        options = settings.kafka.aiokafka_options()
+        self.producer = AIOKafkaProducer(acks="all", linger_ms=0, **options)
+        self._consumer = AIOKafkaConsumer(
+            auto_offset_reset="earliest", enable_auto_commit=False, fetch_max_wait_ms=20, max_poll_records=5000, **options
+        )
+        self.store = Store(settings)
+        self.started_ms = int(time.time() * 1000)
+        self.lists: dict[str, list[str]] = {}
+        self.n_lists = 0
+        self.models: list[ModelAnnouncement] = []
+        self.freshness_ms: list[float] = []
+        self.dead: set[tuple[int, int]] = set()
+        self._answers: dict[str, asyncio.Future[None]] = {}
+        self._positions: dict[tuple[int, int], str] = {}
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator["_Wire"]:
+        wire = cls(settings)
+        await wire.store.wait()
+        await wire.producer.start()
+        await wire._consumer.start()
+        listening = asyncio.create_task(wire._listen())
+        try:
+            yield wire
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+            await wire._consumer.stop()
+            await wire.producer.stop()
+            await wire.store.close()
+
+    async def _listen(self) -> None:
+        names = self.names
+        topics = (names.recommendations, names.models, names.dead_letters)
+        partitions = [
+            TopicPartition(topic, partition)
+            for topic in topics
+            for partition in sorted(await self.producer.partitions_for(topic))
+        ]
+        self._consumer.assign(partitions)
+        take = {names.recommendations: self._on_list, names.models: self._on_model, names.dead_letters: self._on_dead}
+        async for record in self._consumer:
+            if record.value is not None:
+                take[record.topic](record)
+
+    def _on_list(self, record: ConsumerRecord) -> None:
+        published = msgspec.json.decode(record.value, type=Recommendations)
+        if published.generated_at < self.started_ms:
+            return
+        self.n_lists += 1
+        self.lists[published.user_id] = [place.item_id for place in published.items]
+        if published.cause is None:
+            self._answered(f"profile of {published.user_id}")
+        else:
+            self.freshness_ms.append(record.timestamp - published.cause.arrived_at)
+            self._answered(published.cause.event_id)
+
+    def _on_model(self, record: ConsumerRecord) -> None:
+        announcement = msgspec.json.decode(record.value, type=ModelAnnouncement)
+        if announcement.created_at >= self.started_ms:
+            self.models.append(announcement)
+
+    def _on_dead(self, record: ConsumerRecord) -> None:
+        letter = msgspec.json.decode(record.value, type=DeadLetter)
+        if letter.topic == self.names.events and letter.first_seen >= self.started_ms:
+            self.dead.add((letter.partition, letter.offset))
+            event_id = self._positions.pop((letter.partition, letter.offset), None)
+            if event_id is not None:
+                self._answered(event_id)
+
+    def _answered(self, name: str) -> None:
+        answer = self._answers.pop(name, None)
+        if answer is not None and not answer.done():
+            answer.set_result(None)
+
+    async def send_event(self, raw: bytes, user_id: str, event_id: str | None) -> asyncio.Future[None] | None:
+        """Send an event; the future is its answer, a list or a dead letter. None for one without an id: no answer."""
+        answer = self._expect(event_id) if event_id else None
+        key = user_id.encode() if user_id else None
+        sent = await self.producer.send(self.names.events, key=key, value=raw)
+        if event_id and answer:
+            sent.add_done_callback(lambda done: self._on_position(done, event_id))
+        return answer
+
+    def _on_position(self, done: "asyncio.Future[Any]", event_id: str) -> None:
+        if not done.cancelled() and done.exception() is None and event_id in self._answers:
+            position = (done.result().partition, done.result().offset)
+            if position in self.dead:
+                self._answered(event_id)
+            else:
+                self._positions[position] = event_id
+
+    async def send_profile(self, user_id: str, raw: bytes) -> "asyncio.Future[None]":
+        """Send a user record; the future is the list that follows."""
+        answer = self._expect(f"profile of {user_id}")
+        await self.producer.send(self.names.users, key=user_id.encode(), value=raw)
+        return answer
+
+    def _expect(self, name: str) -> "asyncio.Future[None]":
+        return self._answers.setdefault(name, asyncio.get_running_loop().create_future())
+
+    async def trainer(self) -> TrainerStatus | None:
+        raw = (await self.store.statuses()).get(STATUS)
+        return msgspec.json.decode(raw, type=TrainerStatus) if raw else None
+
+    async def serving(self) -> set[str]:
+        """The models that live workers serve."""
+        rows = [msgspec.json.decode(raw) for role, raw in (await self.store.statuses()).items() if role != STATUS]
+        return {row["model"] for row in rows if time.time() - row["at"] < 5.0}
+
+
+@dataclass
+class _Planned:
+    logged: LoggedEvent
+    event: Event | None
+    announced: "asyncio.Future[None] | None"
+
+
+class _Run:
+    """What one replay knows on its way."""
+
+    def __init__(self, replay: Replay, wire: _Wire) -> None:
+        self._replay = replay
+        self._settings = replay.settings
+        self._wire = wire
+        self._score = PrequentialScore()
+        self._users: dict[str, int] = {}
+        self._profiles: dict[str, bytes] = {}
+        self._items: dict[str, int] = {}
+        self._item_ids: list[str] = []
+        self._consumed: dict[int, set[int]] = {}
+        self._outstanding: dict[str, asyncio.Future[None]] = {}
+        self._last_seen: dict[str, int] = {}
+        self._sent = 0
+        self._usable = 0
+        self._visits = 0
+        self._newest_ts = 0
+        self._training_wait_s = 0.0
+        self._trainer: TrainerStatus | None = None
+        self._logged_before = 0
+
+    async def load_catalogue(self) -> None:
+        """Send the item records and wait until they are kept; hold the profiles back for their users' first session."""
+        wire = self._wire
+        records = {item.item_id: encode(item) for item in self._replay.dataset.items()}
+        self._tell(waiting_for=f"the catalogue ({len(records):,} items)")
+        for item_id, raw in records.items():
+            await wire.producer.send(wire.names.items, key=item_id.encode(), value=raw)
+        await wire.producer.flush()
+        deadline = time.monotonic() + ANSWER_PATIENCE_S
+        while await wire.store.count_described() < len(records):
+            if time.monotonic() > deadline:
+                raise ReplayError("the catalogue was not taken in: is a worker running? `millstream doctor` tells")
+            await asyncio.sleep(0.1)
+        self._profiles = {user.user_id: encode(user) for user in self._replay.dataset.users()}
+        self._trainer = await wire.trainer()
+        self._logged_before = self._trainer.logged if self._trainer else 0
+
+    async def play(self) -> None:
+        """Send every event in the order of event time."""
+        planned: deque[_Planned] = deque()
+        pace = _Pace(self._replay.speed)
+        for logged in self._events():
+            planned.append(await self._plan(logged))
+            if len(planned) > LOOKAHEAD:
+                await self._perform(planned.popleft(), pace)
+        while planned:
+            await self._perform(planned.popleft(), pace)
+        await self._drain()
+
+    def _events(self) -> Iterator[LoggedEvent]:
+        for count, logged in enumerate(self._replay.dataset.events()):
+            if self._replay.limit is not None and count >= self._replay.limit:
+                return
+            yield logged
+
+    async def _plan(self, logged: LoggedEvent) -> _Planned:
+        """Decode an event, and announce its session when it is the first of one."""
+        try:
+            event = decode_event(logged.raw, max_bytes=self._settings.ingest.max_event_bytes)
+        except BadRecord:
+            return _Planned(logged, None, None)
+        user = event.user_id
+        last = self._last_seen.get(user)
+        self._last_seen[user] = event.ts
+        announced = None
+        if last is None and user in self._profiles:
+            announced = await self._wire.send_profile(user, self._profiles.pop(user))
+        elif last is None or event.ts - last > SESSION_GAP_MS:
+            visit = Event(type="visit", user_id=user, ts=event.ts, event_id=f"visit {event.event_id}")
+            announced = await self._wire.send_event(encode(visit), user, visit.event_id)
+            self._visits += 1
+            self._usable += 1
+        return _Planned(logged, event, announced if self._replay.in_step else None)
+
+    async def _perform(self, planned: _Planned, pace: "_Pace") -> None:
+        """Send an event once all that comes before it for its user is answered, scoring the user's list first."""
+        logged, event = planned.logged, planned.event
+        await pace.wait(logged.ts)
+        if event is None:
+            await self._wire.send_event(logged.raw, logged.user_id, None)
+            self._sent += 1
+            return
+        if self._replay.in_step:
+            if planned.announced is not None:
+                await self._answer(planned.announced, event)
+            if event.user_id in self._outstanding:
+                await self._answer(self._outstanding.pop(event.user_id), event)
+            while len(self._outstanding) >= IN_FLIGHT:
+                user = next(iter(self._outstanding))
+                await self._answer(self._outstanding.pop(user), event)
+            await self._wait_for_training(event)
+        self._learn_and_score(event)
+        answer = await self._wire.send_event(logged.raw, event.user_id, event.event_id)
+        self._sent += 1
+        self._usable += 1
+        self._newest_ts = max(self._newest_ts, event.ts)
+        if self._replay.in_step and answer is not None:
+            self._outstanding[event.user_id] = answer
+            if self._sent % 64 == 0:
+                self._tell()
+        elif self._sent % 2000 == 0:
+            self._tell()
+            await asyncio.sleep(0)
+
+    def _learn_and_score(self, event: Event) -> None:
+        graded = grade(
+            event.action,
+            self._settings.labels,
+            watch_s=event.watch_s,
+            duration_s=event.duration_s,
+            value=event.value,
+            scale=event.scale,
+        )
+        if event.item_id is None or graded.action not in CONSUMING:
+            return
+        user = self._users.setdefault(event.user_id, len(self._users))
+        item = self._items.setdefault(event.item_id, len(self._items))
+        published = self._wire.lists.get(event.user_id)
+        self._score.add(
+            event_id=event.event_id or "",
+            user=user,
+            item=item,
+            ts=event.ts,
+            positive=graded.label == POSITIVE,
+            listed=None if published is None else [self._items.setdefault(x, len(self._items)) for x in published],
+        )
+
+    async def _wait_for_training(self, event: Event) -> None:
+        """When a training is due by the events sent, wait until it is done and its model serves."""
+        due = self._trainer.due if self._trainer else None
+        logged = self._logged_before + self._usable
+        if due is None or not due.is_due(logged, self._newest_ts):
+            return
+        assert self._trainer is not None
+        started = time.monotonic()
+        await self._drain()
+        while True:
+            status = await self._wire.trainer()
+            if status is None or time.time() - status.at > 60.0:
+                raise ReplayError("the trainer has gone silent: `millstream doctor` tells more")
+            self._tell(waiting_for=f"training: {status.stage} {status.done:.0%}" if status.busy else "the trainer")
+            if status.trainings > self._trainer.trainings and not status.busy and status.logged >= logged:
+                break
+            await asyncio.sleep(0.1)
+        self._trainer = status
+        deadline = time.monotonic() + ANSWER_PATIENCE_S
+        while status.version and await self._wire.serving() != {status.version}:
+            if time.monotonic() > deadline:
+                raise ReplayError(f"no worker took model {status.version} into service within {ANSWER_PATIENCE_S:.0f} s")
+            await asyncio.sleep(0.1)
+        self._training_wait_s += time.monotonic() - started
+        self._tell(waiting_for="")
+
+    async def _drain(self) -> None:
+        for user in list(self._outstanding):
+            await self._answer(self._outstanding.pop(user), None)
+
+    async def _answer(self, answer: "asyncio.Future[None]", event: Event | None) -> None:
+        try:
+            await asyncio.wait_for(answer, ANSWER_PATIENCE_S)
+        except TimeoutError:
+            before = f" before event {event.event_id} of user {event.user_id}" if event else ""
+            raise ReplayError(
+                f"no list and no dead letter answered within {ANSWER_PATIENCE_S:.0f} s{before}: "
+                "is a worker running? `millstream doctor` tells"
+            ) from None
+
+    async def settle(self, before: dict[str, int]) -> dict[str, int]:
+        """Wait until every event sent is accounted for, or nothing moves for a while; returns what was counted."""
+        patience = 30.0
+        moved = time.monotonic()
+        counted: dict[str, int] = {}
+        while True:
+            now = await self._wire.store.totals()
+            latest = {name: now.get(name, 0) - before.get(name, 0) for name in ("applied", "copies", "dead_letters")}
+            if sum(latest.values()) >= self._sent + self._visits:
+                return latest
+            if latest != counted:
+                counted, moved = latest, time.monotonic()
+            elif time.monotonic() - moved > patience:
+                return latest
+            self._tell(waiting_for=f"{self._sent + self._visits - sum(latest.values()):,} events to be applied")
+            await asyncio.sleep(0.1)
+
+    def report(self, totals: dict[str, int], seconds: float) -> dict[str, Any]:
+        """What came of it; `events_lost` is what nothing accounts for."""
+        wire = self._wire
+        applied = totals["applied"] - self._visits
+        accounted = applied + totals["copies"] + totals["dead_letters"]
+        scores = self._score.report()
+        return {
+            "dataset": self._replay.dataset.name,
+            "in_step": self._replay.in_step,
+            "events_read": self._sent,
+            "events_applied": applied,
+            "events_duplicate": totals["copies"],
+            "dead_letters": totals["dead_letters"],
+            "events_lost": self._sent - accounted,
+            "visits_announced": self._visits,
+            "lists_published": wire.n_lists,
+            **scores,
+            "freshness_ms": _percentiles(wire.freshness_ms),
+            "events_per_s": round(self._sent / seconds, 1),
+            "seconds": round(seconds, 1),
+            "seconds_waited_for_training": round(self._training_wait_s, 1),
+            "model_versions": [
+                {name: getattr(model, name) for name in ("version", "kind", "promoted", "why", "events", "metrics")}
+                for model in wire.models
+            ],
+        }
+
+    def _tell(self, waiting_for: str | None = None) -> None:
+        progress = self._replay.progress
+        progress.events = self._sent
+        progress.lists = self._wire.n_lists
+        progress.model = self._trainer.version or "" if self._trainer else ""
+        progress.recall, progress.trending = self._score.so_far()
+        if waiting_for is not None:
+            progress.waiting_for = waiting_for
+        self._replay.on_progress(progress)
+
+
+class _Pace:
+    """Holds events back to `speed` times the log's own pace."""
+
+    def __init__(self, speed: float | None) -> None:
+        self._speed = speed
+        self._origin: tuple[float, int] | None = None
+
+    async def wait(self, ts: int) -> None:
+        if self._speed is None:
+            return
+        if self._origin is None:
+            self._origin = (time.monotonic(), ts)
+        began, first = self._origin
+        ahead = (ts - first) / 1000.0 / self._speed - (time.monotonic() - began)
+        if ahead > 0:
+            await asyncio.sleep(ahead)
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    p50, p95, p99 = np.percentile(values, [50, 95, 99])
+    return {"p50": round(float(p50), 1), "p95": round(float(p95), 1), "p99": round(float(p99), 1)}

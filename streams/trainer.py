@@ -1,0 +1,349 @@
+"""The trainer: a Faust app that keeps the sample log, and trains in a child process when enough is new.
+
+A training is due by the number of events or by event time, whichever comes first, so that a log played back trains at
+the same moments at any speed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+from faust.types import StreamT
+
+from models.artefact import ArtefactStore
+from streams.app import make_app
+from streams.events import BadRecord, Event, ModelAnnouncement, encode
+from streams.ingest import read_event
+from streams.sample_log import SampleLog
+from streams.settings import Settings
+from streams.state import Store
+from streams.topics import TopicNames
+from streams.training_job import Answer, Job, Kind, Progress, Result
+from streams.transport import BatchApp, RecordBatch
+
+log = logging.getLogger(__name__)
+
+STATUS = "trainer"
+Announce = Callable[[str, bytes], Awaitable[object]]
+_ANSWER = msgspec.json.Decoder(Answer)
+
+
+class Due(msgspec.Struct):
+    """When the next training is due: at so many events logged, or at this event time with `least` events logged."""
+
+    events: int
+    ts: float
+    least: int
+
+    def is_due(self, logged: int, newest_ts: int) -> bool:
+        return logged >= self.events or (newest_ts >= self.ts and logged >= self.least)
+
+
+class TrainerStatus(msgspec.Struct):
+    """What the trainer tells of itself in Redis.
+
+    Attributes:
+        positions: per `log:partition` the offset that the sample log wants next.
+        logged: events in the sample log, copies included.
+        busy: a training runs or is about to; `stage` and `done` tell how far it is.
+        trainings: how many have ended since the trainer started.
+        version: the artefact in service.
+    """
+
+    positions: dict[str, int]
+    logged: int
+    newest_ts: int
+    due: Due
+    busy: bool
+    stage: str
+    done: float
+    trainings: int
+    version: str | None
+    at: float
+
+
+@dataclass
+class _Milestones:
+    """Where the last training and the last retraining stood, in events logged and event time; kept over restarts."""
+
+    trained_events: int = 0
+    trained_ts: int = 0
+    retrained_events: int = 0
+    retrained_ts: int = 0
+    newest_ts: int = 0
+
+
+class Trainer:
+    """What the trainer's agents do with what they receive."""
+
+    def __init__(self, settings: Settings, logs: dict[str, str], store: Store, announce: Announce) -> None:
+        self._settings = settings
+        self._logs = logs
+        self._store = store
+        self._announce = announce
+        self._unacknowledged: list[Callable[[], object]] = []
+        self._names = TopicNames.under(settings.topic_prefix)
+        root = settings.data_dir
+        self._log = SampleLog(root / "sample-log", segment_events=settings.training.segment_events)
+        self._files = asyncio.Lock()  # held while segments are rewritten or read by a training
+        self._artefacts = ArtefactStore(root / "artefacts")
+        self._milestones_path = root / "sample-log" / "milestones.json"
+        self._milestones = self._load_milestones()
+        self._wake = asyncio.Event()
+        self._progress = Progress("", 0.0)
+        self._busy = False
+        self._trainings = 0
+
+    # -- the sample log
+
+    def keep(self, batch: RecordBatch, acknowledge: Callable[[], object]) -> None:
+        """Append a batch of events to the sample log; acknowledged once it is durable."""
+        log_id = self._logs[self._names.events]
+        position = self._log.position(log_id, batch.partition)
+        rows: list[tuple[Event, bytes, int]] = []
+        now_ms = time.time() * 1000.0
+        for record in batch:
+            if record.offset >= position:
+                with contextlib.suppress(BadRecord):  # ingest makes the dead letter
+                    event = read_event(record, self._settings, now_ms)
+                    rows.append((event, record.value or b"", record.timestamp))
+        self._milestones.newest_ts = max([self._milestones.newest_ts, *(event.ts for event, _, _ in rows)])
+        self._log.append(log_id, batch.partition, max(batch.last_offset + 1, position), rows)
+        self._unacknowledged.append(acknowledge)
+        if self._is_due():
+            self._wake.set()
+
+    def flush(self) -> None:
+        """Make what was appended durable, and acknowledge it."""
+        if not self._unacknowledged:
+            return
+        self._log.flush()
+        for acknowledge in self._unacknowledged:
+            acknowledge()
+        self._unacknowledged.clear()
+
+    async def erase(self, batch: RecordBatch) -> None:
+        """Take the users of the tombstones out of the sample log."""
+        gone = [record.key.decode(errors="replace") for record in batch if record.value is None and record.key]
+        if gone:
+            async with self._files:
+                self.flush()
+                events = self._log.erase(gone)
+            log.info("erased %d events of %d users from the sample log", events, len(gone))
+
+    # -- trainings
+
+    async def train_when_due(self) -> None:
+        """Run one training after another, each when it is due; never returns."""
+        while True:
+            if self._is_due():
+                self._busy = True
+                await self.tell()
+                try:
+                    await self._train()
+                finally:
+                    self._busy = False
+                    self._trainings += 1
+                    await self.tell()
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+
+    async def tell(self) -> None:
+        """Write the status to Redis."""
+        status = TrainerStatus(
+            positions=self._log.reached,
+            logged=self._log.rows,
+            newest_ts=self._milestones.newest_ts,
+            due=self._due(),
+            busy=self._busy or self._is_due(),
+            stage=self._progress.stage,
+            done=self._progress.done,
+            trainings=self._trainings,
+            version=self._artefacts.current(),
+            at=time.time(),
+        )
+        await self._store.put_status(STATUS, encode(status))
+
+    def _due(self) -> Due:
+        training = self._settings.training
+        last = self._milestones
+        if last.trained_events == 0:
+            return Due(training.first_events, float("inf"), training.first_events)
+        return Due(
+            events=last.trained_events + training.every_events,
+            ts=last.trained_ts + training.every_s * 1000.0,
+            least=last.trained_events + training.min_events,
+        )
+
+    def _is_due(self) -> bool:
+        return self._due().is_due(self._log.rows, self._milestones.newest_ts)
+
+    def _next_kind(self) -> Kind:
+        training = self._settings.training
+        last = self._milestones
+        many = self._log.rows >= last.retrained_events + training.retrain_every_events
+        long = last.newest_ts >= last.retrained_ts + training.retrain_every_s * 1000.0
+        return "retrain" if self._artefacts.current() is None or many or long else "fine-tune"
+
+    async def _train(self) -> None:
+        async with self._files:
+            self.flush()
+            kind = self._next_kind()
+            milestones = replace(
+                self._milestones, trained_events=self._log.rows, trained_ts=self._milestones.newest_ts
+            )
+            if kind == "retrain":
+                milestones = replace(milestones, retrained_events=self._log.rows, retrained_ts=milestones.trained_ts)
+            version = new_version()
+            incumbent = self._artefacts.current()
+            staged = self._artefacts.stage(version)
+            job = Job(
+                kind=kind,
+                version=version,
+                out=str(staged),
+                incumbent=str(self._artefacts.path(incumbent)) if incumbent else None,
+                segments=[str(path) for path in self._log.newest_segments(self._settings.training.max_events)],
+                positions=self._log.reached,
+            )
+            log.info("%s %s begins: %d events logged, in service %s", kind, version, self._log.rows, incumbent)
+            result = await self._run(job)
+            self._log.merge_small()
+        # a training that failed is not tried again on the same events: the next one is due as if it had worked
+        milestones.newest_ts = self._milestones.newest_ts
+        self._milestones = milestones
+        self._save_milestones()
+        if result is None:
+            shutil.rmtree(staged, ignore_errors=True)
+        else:
+            await self._publish(staged, version, result)
+
+    async def _run(self, job: Job) -> Result | None:
+        """Train in a child process; None when it failed, which is logged with its last words."""
+        path = self._settings.data_dir / "training-job.json"
+        path.write_bytes(msgspec.json.encode(job))
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "streams.training_job", str(path)),
+            env=self._settings.environment(),
+            stdin=asyncio.subprocess.PIPE,  # its end tells the child that the trainer is gone
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert child.stdout is not None and child.stderr is not None
+        last_words = asyncio.create_task(_last_lines(child.stderr))
+        result: Result | None = None
+        try:
+            async for line in child.stdout:
+                answer = _ANSWER.decode(line)
+                if isinstance(answer, Result):
+                    result = answer
+                else:
+                    await self._on_progress(job, answer)
+            status = await child.wait()
+        except asyncio.CancelledError:
+            child.kill()
+            await child.wait()
+            raise
+        if status != 0 or result is None:
+            log.error("%s %s failed with status %d:\n%s", job.kind, job.version, status, await last_words)
+            return None
+        return result
+
+    async def _on_progress(self, job: Job, progress: Progress) -> None:
+        if progress.stage != self._progress.stage:
+            log.info("%s %s: %s (%.0f %%)", job.kind, job.version, progress.stage, 100 * progress.done)
+        self._progress = progress
+        await self.tell()
+
+    async def _publish(self, staged: Path, version: str, result: Result) -> None:
+        self._artefacts.publish(staged)
+        if result.promoted:
+            self._artefacts.promote(version)
+        self._artefacts.prune(self._settings.training.keep_versions)
+        log.info("%s %s %s: %s", result.kind, version, "promoted" if result.promoted else "not promoted", result.why)
+        announcement = ModelAnnouncement(
+            version=version,
+            location=str(self._artefacts.path(version)),
+            promoted=result.promoted,
+            why=result.why,
+            kind=result.kind,
+            events=result.events,
+            trained_through=result.trained_through,
+            created_at=int(time.time() * 1000),
+            metrics=result.metrics,
+            checksums=self._artefacts.manifest(version).checksums,
+        )
+        await self._announce(version, encode(announcement))
+
+    # -- milestones
+
+    def _load_milestones(self) -> _Milestones:
+        if self._milestones_path.exists():
+            return msgspec.json.decode(self._milestones_path.read_bytes(), type=_Milestones)
+        return _Milestones()
+
+    def _save_milestones(self) -> None:
+        staged = self._milestones_path.with_suffix(".tmp")
+        staged.write_bytes(msgspec.json.encode(self._milestones))
+        os.replace(staged, self._milestones_path)
+
+
+def new_version() -> str:
+    """A version's name: the moment it was begun, so that names sort by age."""
+    now = time.time()
+    return time.strftime("v%Y%m%d-%H%M%S", time.gmtime(now)) + f"-{int(now * 1000) % 1000:03d}"
+
+
+def make_trainer(settings: Settings, logs: dict[str, str]) -> BatchApp:
+    """The trainer's Faust app; `logs` are the identities of the topics' logs."""
+    names = TopicNames.under(settings.topic_prefix)
+    app = make_app(settings, "trainer")
+    models = app.topic(names.models, key_serializer="raw", value_serializer="raw")
+    store = Store(settings)
+
+    async def announce(version: str, message: bytes) -> None:
+        await (await models.send(key=version.encode(), value=message))
+
+    trainer = Trainer(settings, logs, store, announce)
+
+    @app.agent(app.batch_topic(names.events), name="sample-log")
+    async def sample_log(stream: StreamT[RecordBatch]) -> None:
+        async for event in stream.noack().events():
+            trainer.keep(event.value, event.ack)
+
+    @app.agent(app.batch_topic(names.users), name="erasure")
+    async def erasure(stream: StreamT[RecordBatch]) -> None:
+        async for event in stream.noack().events():
+            await trainer.erase(event.value)
+            event.ack()
+
+    @app.timer(settings.training.flush_s)
+    async def flush() -> None:
+        trainer.flush()
+
+    @app.timer(0.2)
+    async def tell() -> None:
+        await trainer.tell()
+
+    @app.task
+    async def train() -> None:
+        await trainer.train_when_due()
+
+    return app
+
+
+async def _last_lines(stream: asyncio.StreamReader) -> str:
+    lines: deque[str] = deque(maxlen=30)
+    async for line in stream:
+        lines.append(line.decode(errors="replace").rstrip())
+    return "\n".join(lines)

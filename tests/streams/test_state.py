@@ -1,0 +1,207 @@
+"""State in Redis: what the scripts keep, and that a redelivered event changes nothing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.interactions import NO_ITEM
+from models.labels import Action, Grade
+from models.popularity import Popularity, PopularityConfig
+from streams.settings import IngestSettings
+from streams.state import ItemEvent, Store, UserEvent, UserState
+from streams.trends import Trends
+from tests.conftest import MakeSettings
+
+T = TypeVar("T")
+DAY = 86_400_000
+WATCHED = Grade(Action.WATCH, 0.9, 1, 1.0)
+FENCE = "fence:log:0"
+
+
+@pytest.fixture
+def on_store(make_settings: MakeSettings) -> Callable[..., object]:
+    """Runs a coroutine function on a store of its own."""
+
+    def run(work: Callable[[Store], Awaitable[T]], **given_settings: object) -> T:
+        async def main() -> T:
+            store = Store(make_settings(**given_settings))
+            try:
+                return await work(store)
+            finally:
+                await store.close()
+
+        return asyncio.run(main())
+
+    return run
+
+
+def watch(offset: int, item: int, ts: int, keys: tuple[str, ...] = (), event_id: str | None = None) -> UserEvent:
+    return UserEvent(offset, event_id or f"e{offset}", ts, item, WATCHED, keys)
+
+
+async def read(store: Store, user: str) -> UserState:
+    [state] = await store.read_users([user], length=1000, histogram=1000)
+    return state
+
+
+def test_a_redelivered_event_changes_nothing(on_store: Callable[..., UserState]) -> None:
+    events = {"ann": [watch(0, 7, DAY, ("genre=Drama",)), watch(1, 8, 2 * DAY, ("genre=Drama",))]}
+
+    async def work(store: Store) -> tuple[str, str, UserState, UserState]:
+        first, _ = await store.apply_users(FENCE, events)
+        before = await read(store, "ann")
+        again, _ = await store.apply_users(FENCE, events)
+        return first["ann"], again["ann"], before, await read(store, "ann")
+
+    first, again, before, after = on_store(work)  # type: ignore[misc]
+    assert (first, again) == ("aa", "rr")
+    assert before.sequence["item"].tolist() == after.sequence["item"].tolist() == [7, 8]
+    assert before.histogram == after.histogram
+    assert after.list_number == before.list_number + 1
+
+
+def test_an_exact_copy_is_told_from_a_redelivery(on_store: Callable[..., str]) -> None:
+    async def work(store: Store) -> str:
+        await store.apply_users(FENCE, {"ann": [watch(0, 7, DAY, event_id="x"), watch(1, 7, DAY, event_id="x")]})
+        redelivered, _ = await store.apply_users(
+            FENCE, {"ann": [watch(0, 7, DAY, event_id="x"), watch(1, 7, DAY, event_id="x"), watch(2, 9, DAY)]}
+        )
+        return redelivered["ann"]
+
+    assert on_store(work) == "rda"
+
+
+def test_a_topic_made_again_starts_with_new_fences(on_store: Callable[..., str]) -> None:
+    async def work(store: Store) -> str:
+        await store.apply_users("fence:old:0", {"ann": [watch(1000, 7, DAY)]})
+        verdicts, _ = await store.apply_users("fence:new:0", {"ann": [watch(0, 8, DAY), watch(1, 9, DAY)]})
+        return verdicts["ann"]
+
+    assert on_store(work) == "aa"
+
+
+def test_the_histogram_decays_by_half_each_half_life(on_store: Callable[..., UserState]) -> None:
+    ingest = IngestSettings(histogram_half_life_s=86_400.0)
+
+    async def work(store: Store) -> UserState:
+        await store.apply_users(FENCE, {"ann": [watch(0, 1, 0, ("genre=Old",)), watch(1, 2, 2 * DAY, ("genre=New",))]})
+        return await read(store, "ann")
+
+    weights = dict(on_store(work, ingest=ingest).histogram)
+    assert weights["genre=Old"] / weights["genre=New"] == pytest.approx(0.25)
+
+
+def test_the_histogram_survives_any_length_of_time(on_store: Callable[..., UserState]) -> None:
+    ingest = IngestSettings(histogram_half_life_s=3600.0)
+
+    async def work(store: Store) -> UserState:
+        for offset in range(50):
+            await store.apply_users(FENCE, {"ann": [watch(offset, 1, offset * 10 * DAY, (f"tag={offset}", "tag=all"))]})
+        return await read(store, "ann")
+
+    histogram = on_store(work, ingest=ingest).histogram
+    assert {key for key, _ in histogram[:2]} == {"tag=49", "tag=all"}
+    assert all(np.isfinite(weight) for _, weight in histogram)
+
+
+def test_state_is_bounded(on_store: Callable[..., UserState]) -> None:
+    ingest = IngestSettings(sequence_length=10, seen_max=20, histogram_max=8, recent_event_ids=5)
+
+    async def work(store: Store) -> tuple[UserState, int]:
+        for offset in range(200):
+            await store.apply_users(FENCE, {"ann": [watch(offset, offset, offset, (f"tag={offset}",))]})
+        [ids] = store.user_keys("ann", "ids")
+        return await read(store, "ann"), await store.client.zcard(ids)
+
+    state, ids = on_store(work, ingest=ingest)  # type: ignore[misc]
+    assert state.sequence["item"][-10:].tolist() == list(range(190, 200))
+    assert len(state.sequence) <= 20 and len(state.seen) <= 40 and len(state.histogram) <= 10 and ids == 5
+
+
+def test_a_late_event_takes_its_place_in_the_sequence(on_store: Callable[..., UserState]) -> None:
+    async def work(store: Store) -> UserState:
+        await store.apply_users(FENCE, {"ann": [watch(0, 1, 300), watch(1, 2, 100), watch(2, 3, 200)]})
+        return await read(store, "ann")
+
+    assert on_store(work).sequence["item"].tolist() == [2, 3, 1]
+
+
+def test_events_without_an_item_leave_no_action(on_store: Callable[..., UserState]) -> None:
+    search = UserEvent(0, "e", DAY, NO_ITEM, Grade(Action.SEARCH, 0.0, 0, 1.0), [])
+
+    async def work(store: Store) -> UserState:
+        await store.apply_users(FENCE, {"ann": [search]})
+        return await read(store, "ann")
+
+    state = on_store(work)
+    assert len(state.sequence) == len(state.seen) == 0
+
+
+def test_an_erased_user_leaves_nothing_but_fences(on_store: Callable[..., UserState]) -> None:
+    async def work(store: Store) -> tuple[UserState, str]:
+        await store.put_user("fence:users:0", 0, "ann", b'{"user_id":"ann"}', ["country=KR"])
+        await store.apply_users(FENCE, {"ann": [watch(0, 1, DAY, ("genre=Drama",))]})
+        await store.put_user("fence:users:0", 1, "ann", b"", [])
+        verdicts, _ = await store.apply_users(FENCE, {"ann": [watch(0, 1, DAY)]})
+        return await read(store, "ann"), verdicts["ann"]
+
+    state, verdict = on_store(work)  # type: ignore[misc]
+    assert verdict == "r"
+    assert len(state.sequence) == len(state.histogram) == 0 and state.profile == b""
+
+
+@pytest.mark.parametrize("user", ["a}b", "}", "{", "a:b{c}", "사용자", " ", "u\x00v"])
+def test_any_user_id_is_a_key_of_its_own(on_store: Callable[..., UserState], user: str) -> None:
+    async def work(store: Store) -> UserState:
+        await store.apply_users(FENCE, {user: [watch(0, 5, DAY)], "other": [watch(1, 6, DAY)]})
+        return await read(store, user)
+
+    assert on_store(work).sequence["item"].tolist() == [5]
+
+
+EVENTS = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(1, 30 * DAY), st.booleans(), st.booleans()), min_size=1, max_size=40
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=EVENTS, cut=st.integers(0, 40))
+def test_redis_counts_items_as_the_models_do(make_settings: MakeSettings, events: list[tuple], cut: int) -> None:  # type: ignore[type-arg]
+    """Two partitions, redelivered batches: the merged records equal one plain count of all events."""
+    config = make_settings()
+    expected = Popularity(PopularityConfig(), 4)
+    in_segment = Popularity(PopularityConfig(), 4)
+    rows = [
+        (partition := int(second), ItemEvent(offset, item, ts, positive, ["country=KR"] if positive else []))
+        for offset, (item, ts, positive, second) in enumerate(events)
+    ]
+    assert partition in (0, 1)
+    expected.add([e.item for _, e in rows], [e.ts for _, e in rows], [e.positive for _, e in rows])
+    marked = [e for _, e in rows if e.segments]
+    in_segment.add([e.item for e in marked], [e.ts for e in marked], [True] * len(marked))
+
+    async def work() -> None:
+        store = Store(config)
+        for key in [k async for k in store.client.scan_iter(match=f"{config.topic_prefix}*")]:
+            await store.client.delete(key)
+        trends = Trends(store, config)
+        for partition in (0, 1):
+            mine = [e for p, e in rows if p == partition]
+            for part in (mine[:cut], mine[: cut + 5], mine):
+                if part:
+                    await store.apply_items(partition, f"fence:log:{partition}", part[-1].offset, part, [])
+            await trends.sync()
+        everyone = trends.all()
+        for segment, wanted in (("", expected), ("country=KR", in_segment)):
+            numbers, records = everyone.get(segment, (np.zeros(0, np.intp), np.zeros((0, wanted.config.width))))
+            got = np.zeros_like(wanted.records)
+            got[numbers] = records
+            np.testing.assert_allclose(got, wanted.records, rtol=1e-9, atol=1e-12)
+        await store.close()
+
+    asyncio.run(work())
