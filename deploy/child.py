@@ -107,9 +107,10 @@ class Child:
         return f"{self.name} {how}" + (f"; its last lines:\n{lines}" if lines else " and wrote nothing")
 
     def terminate(self) -> None:
-        """Ask the program to end, without waiting."""
-        self._asked_to_stop = True
-        self._process.terminate()
+        """Ask the program to end, once, without waiting."""
+        if not self._asked_to_stop:
+            self._asked_to_stop = True
+            self._process.terminate()
 
     def stop(self, grace_s: float = 10.0) -> int:
         """Ask the program to end; after `grace_s` seconds kill it and all its own children. Returns its exit code."""

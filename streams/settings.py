@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
+from models.config import TrainingConfig
 from models.labels import LabelRules
 from models.popularity import PopularityConfig
 from streams.targets import EMBEDDED, KafkaTarget, RedisTarget, Url, redacted
@@ -132,6 +133,7 @@ class TrainingSettings(_Section):
     min_events: Positive = Field(5_000, description="events that a fine-tune due by time needs at least")
     retrain_every_events: Positive = Field(100_000, description="events between two full trainings")
     retrain_every_s: PositiveSeconds = Field(604_800.0, description="event time between two full trainings")
+    max_events: Positive = Field(2_000_000, description="the newest events that a training reads at most")
     segment_events: Positive = Field(50_000, description="rows in one file of the sample log")
     flush_s: PositiveSeconds = Field(1.0, description="clock time after which gathered rows are written")
     keep_versions: Annotated[int, Field(ge=2)] = Field(3, description="artefacts kept")
@@ -177,6 +179,7 @@ class Settings(BaseSettings):
     labels: Annotated[LabelRules, _strict(LabelRules)] = LabelRules()
     lists: ListSettings = ListSettings()
     training: TrainingSettings = TrainingSettings()
+    model: Annotated[TrainingConfig, _strict(TrainingConfig)] = TrainingConfig()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -207,9 +210,25 @@ class Settings(BaseSettings):
             )
         return str(url)
 
-    def connected(self, *, broker_url: str | None = None, redis_url: str | None = None) -> Self:
-        """These settings with the URLs of servers that run in place of `embedded://`."""
-        given = {name: Url(url) for name, url in (("broker_url", broker_url), ("redis_url", redis_url)) if url}
+    @property
+    def embeds_broker(self) -> bool:
+        """Whether the broker is embedded, and not started or found."""
+        return self.broker_url.get_secret_value() == EMBEDDED
+
+    @property
+    def embeds_redis(self) -> bool:
+        """Whether Redis is embedded, and not started or found."""
+        return self.redis_url.get_secret_value() == EMBEDDED
+
+    @property
+    def uses_embedded(self) -> bool:
+        """Whether a server is embedded, and not started or found."""
+        return self.embeds_broker or self.embeds_redis
+
+    def connected(self, *, broker_url: str | None, redis_url: str | None) -> Self:
+        """These settings with the URLs of the servers that run in place of each `embedded://`; None changes nothing."""
+        urls = (("broker_url", broker_url, self.embeds_broker), ("redis_url", redis_url, self.embeds_redis))
+        given = {name: Url(url) for name, url, embedded in urls if url and embedded}
         copy = self.model_copy(update=given)
         copy._origins = self._origins | dict.fromkeys(given, "embedded server")
         return copy

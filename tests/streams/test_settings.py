@@ -63,8 +63,10 @@ def test_a_config_file_is_named_by_a_variable(monkeypatch: pytest.MonkeyPatch, t
 def test_fields_of_the_models_own_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILLSTREAM_LABELS__RATING_SCALE", "10")
     monkeypatch.setenv("MILLSTREAM_INGEST__SEGMENTS", '["country"]')
+    monkeypatch.setenv("MILLSTREAM_MODEL__SEQUENCE__EPOCHS", "3")
     monkeypatch.setenv("MILLSTREAM_POPULARITY__HALF_LIVES_S", "[60, 3600]")
     settings = load()
+    assert settings.model.sequence.epochs == 3
     assert settings.labels == LabelRules(rating_scale=10.0)
     assert settings.ingest.segments == ("country",)
     assert settings.popularity.half_lives_s == (60.0, 3600.0)
@@ -82,6 +84,7 @@ def test_fields_of_the_models_own_settings_are_read_from_the_environment(monkeyp
         ("INGEST__BATCH", "1", "there is no such setting; did you mean 'batch_max'?"),
         ("INGEST__UNKNOWN_ITEMS", "drop", "Input should be 'accept' or 'reject'"),
         ("LABELS__WATCH_POSTIVE", "1", "'watch_postive' is unknown; did you mean 'watch_positive'?"),
+        ("MODEL__SEQUENCE__EPOCH", "1", "'sequence.epoch' is unknown; did you mean 'epochs'?"),
         ("LABELS__WATCH_POSITIVE", "0", "need 0 <= watch_negative < watch_positive <= 1"),
         ("TOPIC_PREFIX", "a b", "MILLSTREAM_TOPIC_PREFIX (from environment): 'a b': String should match pattern"),
         ("BROKER_URL", "localhost:9092", "need kafka://host:port[,host:port] or embedded://"),
@@ -228,6 +231,14 @@ def test_an_embedded_server_that_does_not_run_is_named_when_it_is_needed() -> No
     assert connected.kafka.servers == ("127.0.0.1:1",)
     assert connected.redis.display == "redis://127.0.0.1:2"
     assert origin_of(connected, "redis_url") == ("redis://127.0.0.1:2", "embedded server")
+    assert settings.uses_embedded
+    assert not connected.uses_embedded
+
+
+def test_a_server_that_was_named_is_never_replaced_by_an_embedded_one() -> None:
+    settings = load(broker_url="kafka://h:1").connected(broker_url="kafka://127.0.0.1:1", redis_url=None)
+    assert settings.kafka.servers == ("h:1",)
+    assert settings.embeds_redis
 
 
 def test_a_child_process_reads_the_very_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
