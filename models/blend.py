@@ -1,0 +1,117 @@
+"""The blend: a linear softmax over the candidates of all sources, which weighs the models against recent popularity.
+
+A multinomial logistic (conditional logit; McFadden, 1974): each candidate has features, the score is their weighted
+sum, and the weights maximise the probability of what the user turned to among what could have been shown. Popularity
+enters as the logarithm of shares, so the weights do not depend on the size of the data set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.config import BlendConfig
+from models.popularity import PopularityConfig
+
+Floats = npt.NDArray[np.float32]
+
+#: Added to shares before the logarithm: what an item without a positive counts as.
+SHARE_FLOOR = 1e-6
+
+
+def feature_names(popularity: PopularityConfig) -> tuple[str, ...]:
+    """The features of a candidate, each plain and then times how much is known of the user.
+
+    `sequence` and `two_tower` are the models' scores, `untrained` is 1 for an item that they know by content alone, and
+    `share_…` is the logarithm of the item's share of all positives, decayed at that half-life.
+    """
+    shares = (f"share_{half_life:g}s" for half_life in popularity.half_lives_s)
+    plain = ("sequence", "two_tower", "untrained", *shares)
+    return (*plain, *(f"{name}_known" for name in plain))
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What users chose among their candidates.
+
+    Attributes:
+        features: float32 (p, F) of every candidate of every user.
+        of: int64 (p,) the user, ascending in 0 … U - 1.
+        chosen: int64 (U,) the place in 0 … p - 1 of each user's choice.
+    """
+
+    features: Floats
+    of: npt.NDArray[np.int64]
+    chosen: npt.NDArray[np.int64]
+
+    @classmethod
+    def together(cls, parts: list[Choices], n_features: int) -> Choices:
+        """Several sets as one."""
+        users = np.cumsum([0, *(len(part.chosen) for part in parts)])
+        pairs = np.cumsum([0, *(len(part.of) for part in parts)])
+        none = np.zeros(0, dtype=np.int64)
+        return cls(
+            np.concatenate([np.zeros((0, n_features), np.float32), *(part.features for part in parts)]),
+            np.concatenate([none, *(part.of + start for part, start in zip(parts, users[:-1], strict=True))]),
+            np.concatenate([none, *(part.chosen + start for part, start in zip(parts, pairs[:-1], strict=True))]),
+        )
+
+
+class Blend:
+    """Weights of named features.
+
+    Attributes:
+        weights: float32 (F,) in the features' own units.
+    """
+
+    def __init__(self, names: tuple[str, ...], weights: Floats) -> None:
+        self.names = names
+        self.weights = weights
+
+    @classmethod
+    def prior(cls, popularity: PopularityConfig) -> Blend:
+        """Weights for when nothing has been learnt: mostly what is popular, by half-lives of days to months."""
+        names = feature_names(popularity)
+        given = {"sequence": 0.3, "two_tower": 0.3} | {name: 0.25 for name in names if name.startswith("share")}
+        return cls(names, np.array([given.get(name, 0.0) for name in names], dtype=np.float32))
+
+    def score(self, features: Floats) -> Floats:
+        """The scores (p,) of features (p, F)."""
+        return features @ self.weights
+
+    def fitted(self, choices: Choices, config: BlendConfig) -> Blend:
+        """The weights that best explain the choices, drawn towards the present ones where these say little."""
+        users = len(choices.chosen)
+        if not users:
+            return self
+        features = torch.from_numpy(choices.features)
+        of = torch.from_numpy(choices.of)
+        chosen = torch.from_numpy(choices.chosen)
+        # only differences between a user's candidates matter, so that is what the scale is taken of
+        means = torch.zeros(users, features.shape[1]).index_add_(0, of, features) / torch.bincount(of)[:, None]
+        features = features - means[of]
+        scale = features.std(dim=0).clamp_min(1e-4)
+        features = features / scale
+        prior = torch.from_numpy(self.weights) * scale
+        weights = prior.clone().requires_grad_()
+        optimiser = torch.optim.LBFGS(
+            [weights], max_iter=config.steps, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-6
+        )
+
+        def loss() -> torch.Tensor:
+            optimiser.zero_grad()
+            scores = features @ weights
+            with torch.no_grad():
+                peaks = torch.full((users,), -torch.inf).scatter_reduce_(0, of, scores, "amax")
+            sums = torch.zeros(users).index_add_(0, of, torch.exp(scores - peaks[of]))
+            misfit = (torch.log(sums) + peaks - scores[chosen]).mean()
+            total = misfit + config.prior_strength / users * ((weights - prior) ** 2).sum()
+            total.backward()  # type: ignore[no-untyped-call]
+            return total
+
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
+        fitted = (weights.detach() / scale).numpy()
+        return Blend(self.names, fitted if np.isfinite(fitted).all() else self.weights)

@@ -1,0 +1,111 @@
+"""Everything tunable about the models, as plain frozen dataclasses that round-trip through JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, get_type_hints
+
+
+@dataclass(frozen=True)
+class SequenceConfig:
+    """The sequence transformer, and how it learns."""
+
+    dim: int = 64
+    blocks: int = 2
+    heads: int = 2
+    length: int = 50
+    dropout: float = 0.2
+    item_dropout: float = 0.1
+    full_softmax_items: int = 20_000
+    negatives: int = 1024
+    batch_tokens: int = 4096
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    epochs: int = 12
+    fine_tune_epochs: int = 3
+
+
+@dataclass(frozen=True)
+class TowersConfig:
+    """The two towers, and how they learn."""
+
+    dim: int = 64
+    hidden: int = 128
+    temperature: float = 0.1
+    dropout: float = 0.1
+    item_dropout: float = 0.1
+    batch: int = 1024
+    negatives: int = 512
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    epochs: int = 4
+    fine_tune_epochs: int = 1
+
+
+@dataclass(frozen=True)
+class BlendConfig:
+    """The blend over candidates of all sources."""
+
+    candidates: int = 100
+    prior_strength: float = 5.0
+    steps: int = 60
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """Exact search up to `exact_items`, a graph up to `graph_items`, inverted lists beyond."""
+
+    exact_items: int = 50_000
+    graph_items: int = 1_000_000
+    recall_floor: float = 0.9
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How models are built and trained. Periods are in seconds; half-lives are of event time.
+
+    Attributes:
+        token_buckets: buckets of hashed content, profile and histogram tokens.
+        profile_size, histogram_size: the most profile tokens and histogram entries of a user that the models read.
+        held_out_share, held_out_max: the newest slice, which blend and gate use: this share of the interactions, and at
+            most so many.
+        replay_share: how many old events a fine-tune mixes in, for each new one.
+        recency_half_life_s: event time after which an example counts half in training.
+        time_budget_s: clock time that the networks' training may take; it ends early, and says so, when that is spent.
+    """
+
+    sequence: SequenceConfig = field(default_factory=SequenceConfig)
+    towers: TowersConfig = field(default_factory=TowersConfig)
+    blend: BlendConfig = field(default_factory=BlendConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    token_buckets: int = 32_768
+    profile_size: int = 32
+    histogram_size: int = 32
+    histogram_half_life_s: float = 2_592_000.0
+    held_out_share: float = 0.1
+    held_out_max: int = 4000
+    replay_share: float = 1.0
+    recency_half_life_s: float = 2_592_000.0
+    time_budget_s: float = 50.0
+    seed: int = 1
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TrainingConfig:
+        """The configuration that `dataclasses.asdict` made `content` of; absent fields keep their defaults."""
+        config: TrainingConfig = _build(cls, content)
+        return config
+
+
+def _build(kind: Any, content: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    known = {each.name for each in fields(kind)}
+    unknown = sorted(set(content) - known)
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    return kind(
+        **{
+            name: _build(hints[name], value) if is_dataclass(hints[name]) and isinstance(value, Mapping) else value
+            for name, value in content.items()
+        }
+    )

@@ -1,0 +1,131 @@
+"""Features: the open-ended description of items and users as tokens, hashed into a fixed number of buckets.
+
+Hashing (Weinberger et al., 2009) needs no vocabulary, so a value never met before has an embedding at once, and one
+that is like nothing else shares its bucket with a few others.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+#: The bucket of no token, for padding.
+PADDING: Final = 0
+_WORD: Final = re.compile(r"[^\W_]{3,}")
+_MAX_WORDS: Final = 48
+_MAX_TOKENS: Final = 128
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ItemContent(Protocol):
+    """What the models read of an item; `streams.events.ItemRecord` is one."""
+
+    @property
+    def item_id(self) -> str: ...  # noqa: D102
+    @property
+    def title(self) -> str: ...  # noqa: D102
+    @property
+    def available(self) -> bool: ...  # noqa: D102
+    @property
+    def published_at(self) -> int | None: ...  # noqa: D102
+    @property
+    def duration_s(self) -> float | None: ...  # noqa: D102
+    @property
+    def categorical(self) -> Mapping[str, Sequence[str]]: ...  # noqa: D102
+    @property
+    def numeric(self) -> Mapping[str, float]: ...  # noqa: D102
+    @property
+    def text(self) -> Mapping[str, str]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class BareItem:
+    """An item known by its id alone."""
+
+    item_id: str
+    title: str = ""
+    available: bool = True
+    published_at: int | None = None
+    duration_s: float | None = None
+    categorical: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    numeric: Mapping[str, float] = field(default_factory=dict)
+    text: Mapping[str, str] = field(default_factory=dict)
+
+
+def item_tokens(item: ItemContent) -> list[str]:
+    """An item's content as distinct tokens, at most 128, the most telling first.
+
+    Categorical values as they are; numbers by their two leading digits; the duration in half octaves; the month of
+    publication; then the words of title and texts.
+    """
+    tokens = histogram_keys(item) + _numeric_tokens(item.numeric)
+    if item.duration_s is not None and item.duration_s > 0:
+        tokens.append(f"duration~{round(2 * math.log2(item.duration_s))}")
+    if item.published_at is not None:
+        tokens.append(f"published={_EPOCH + timedelta(milliseconds=item.published_at):%Y-%m}")
+    words = _WORD.findall(" ".join([item.title, *item.text.values()]).lower())
+    tokens += [f"word={word}" for word in words[:_MAX_WORDS]]
+    return list(dict.fromkeys(tokens))[:_MAX_TOKENS]
+
+
+def histogram_keys(item: ItemContent) -> list[str]:
+    """The keys under which acting on the item counts in the user's histogram: `genre=Drama`."""
+    return _categorical_tokens(item.categorical)
+
+
+def profile_tokens(categorical: Mapping[str, Sequence[str]], numeric: Mapping[str, float]) -> list[str]:
+    """A user's profile as distinct tokens."""
+    return list(dict.fromkeys(_categorical_tokens(categorical) + _numeric_tokens(numeric)))
+
+
+def hash_tokens(tokens: Sequence[str], buckets: int) -> npt.NDArray[np.int32]:
+    """The bucket of each token, in 1 … buckets - 1: int32 (len(tokens),)."""
+    return np.array([crc32(token.encode()) % (buckets - 1) + 1 for token in tokens], dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The hashed tokens of many items, one after the other: those of row i are `tokens[starts[i]:starts[i + 1]]`.
+
+    Attributes:
+        tokens: int32 (t,).
+        starts: int64 (n + 1,).
+    """
+
+    tokens: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @classmethod
+    def of(cls, items: Sequence[ItemContent], buckets: int) -> TokenTable:
+        """The table of these items, in their order."""
+        rows = [hash_tokens(item_tokens(item), buckets) for item in items]
+        starts = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum([len(row) for row in rows], out=starts[1:])
+        return cls(np.concatenate([np.zeros(0, np.int32), *rows]), starts)
+
+    def take(self, rows: npt.NDArray[np.integer]) -> TokenTable:
+        """The table of the chosen rows, in the order given."""
+        lengths = np.diff(self.starts)[rows]
+        starts = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        places = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths) + np.repeat(self.starts[rows], lengths)
+        return TokenTable(self.tokens[places], starts)
+
+
+def _categorical_tokens(categorical: Mapping[str, Sequence[str]]) -> list[str]:
+    return list(dict.fromkeys(f"{name}={value}" for name, values in categorical.items() for value in values))
+
+
+def _numeric_tokens(numeric: Mapping[str, float]) -> list[str]:
+    return [f"{name}~{value:.1e}" for name, value in numeric.items() if math.isfinite(value)]

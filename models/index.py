@@ -1,0 +1,166 @@
+"""Nearest items by inner product: a FAISS index over the rows it was built from, and an overlay of rows added since.
+
+A FAISS index must not be changed while it is searched, and a graph cannot forget; so new rows lie beside it and are
+searched exactly until the next build.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from models.config import IndexConfig
+
+Vectors = npt.NDArray[np.float32]
+
+
+class IndexRefused(Exception):
+    """No index over the vectors reached the recall that is asked for."""
+
+
+class VectorIndex:
+    """The `k` rows of greatest inner product with a query.
+
+    Attributes:
+        kind: `exact`, `graph` (HNSW) or `lists` (IVF).
+        built: rows in the FAISS index; those from it on are the overlay.
+        recall: share of the exact nearest 10 that the index found when it was built.
+    """
+
+    def __init__(self, kind: str, index: Any, vectors: Vectors, recall: float) -> None:
+        self.kind = kind
+        self.recall = recall
+        self._index = index
+        self._vectors = np.ascontiguousarray(vectors)
+        self.built = len(vectors)
+        self._size = len(vectors)
+
+    @classmethod
+    def build(cls, vectors: Vectors, queries: Vectors, config: IndexConfig, *, seed: int = 1) -> VectorIndex:
+        """The cheapest kind for so many vectors (n, d) that reaches the recall floor, measured on `queries` (q, d).
+
+        Raises:
+            IndexRefused: not even exact search does, as when the vectors are not finite.
+        """
+        kinds = ["lists", "graph", "exact"]
+        if len(vectors) <= config.graph_items:
+            kinds = kinds[1:]
+        if len(vectors) <= config.exact_items:
+            kinds = kinds[-1:]
+        recall = 0.0
+        for kind in kinds:
+            made = cls(kind, _BUILDERS[kind](vectors, seed), vectors, 0.0)
+            recall = made.recall = made._measured_recall(queries)
+            if recall >= config.recall_floor:
+                return made
+        raise IndexRefused(f"recall@10 {recall:.3f} against exact search is below the floor {config.recall_floor}")
+
+    @property
+    def vectors(self) -> Vectors:
+        """Every row's vector (rows, d), overlay included."""
+        return self._vectors[: self._size]
+
+    def add(self, vectors: Vectors) -> None:
+        """Append rows (k, d) to the overlay."""
+        end = self._size + len(vectors)
+        if end > len(self._vectors):
+            room = np.zeros((max(end, self._size + self._size // 8 + 64), self._vectors.shape[1]), dtype=np.float32)
+            room[: self._size] = self.vectors
+            self._vectors = room
+        self._vectors[self._size : end] = vectors
+        self._size = end
+
+    def replace(self, rows: npt.NDArray[np.integer], vectors: Vectors) -> None:
+        """Change overlay rows (k,) to vectors (k, d)."""
+        if len(rows) and int(rows.min()) < self.built:
+            raise ValueError(f"row {int(rows.min())} is in the built index; only rows from {self.built} on can change")
+        self._vectors[rows] = vectors
+
+    def search(self, queries: Vectors, k: int) -> npt.NDArray[np.int64]:
+        """The best rows for each query (B, d): (B, k' <= 2k), -1 padded, in no particular order."""
+        found = []
+        if self.built:
+            found.append(self._search_built(queries, min(k, self.built)))
+        overlay = self._size - self.built
+        if overlay:
+            scores = queries @ self._vectors[self.built : self._size].T
+            if overlay > k:
+                found.append(np.argpartition(-scores, k - 1, axis=1)[:, :k] + self.built)
+            else:
+                found.append(np.broadcast_to(np.arange(self.built, self._size), scores.shape))
+        return np.concatenate([np.zeros((len(queries), 0), np.int64), *found], axis=1)
+
+    def save(self, path: Path) -> None:
+        """Write the built index; the vectors are kept by whoever owns them."""
+        faiss.write_index(self._index, str(path))
+
+    @classmethod
+    def load(cls, path: Path, kind: str, vectors: Vectors, recall: float) -> VectorIndex:
+        """What `save` wrote, over the same vectors."""
+        index = faiss.read_index(str(path))
+        if index.ntotal != len(vectors):
+            raise ValueError(f"{path} holds {index.ntotal} vectors; {len(vectors)} are expected")
+        return cls(kind, index, vectors, recall)
+
+    def _search_built(self, queries: Vectors, k: int) -> npt.NDArray[np.int64]:
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if self.kind != "exact":
+            queries = np.hstack([queries, np.zeros((len(queries), 1), dtype=np.float32)])
+        if self.kind == "graph":
+            self._index.hnsw.efSearch = max(64, 2 * k)
+        _, rows = self._index.search(queries, k)
+        return np.asarray(rows)
+
+    def _measured_recall(self, queries: Vectors, k: int = 10) -> float:
+        queries = queries[:256]
+        k = min(k, self.built)
+        if not len(queries) or not k:
+            return 1.0
+        if not (np.isfinite(self.vectors).all() and np.isfinite(queries).all()):
+            return 0.0
+        scores = queries @ self.vectors.T
+        worst = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k]
+        found = self._search_built(queries, k)
+        # by score, not by row: rows of equal score are equally right
+        reached = np.take_along_axis(scores, np.maximum(found, 0), axis=1) >= worst[:, None] - 1e-4
+        return float((reached & (found >= 0)).mean())
+
+
+def _exact(vectors: Vectors, _seed: int) -> Any:
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors))
+    return index
+
+
+def _graph(vectors: Vectors, _seed: int) -> Any:
+    index = faiss.IndexHNSWFlat(vectors.shape[1] + 1, 32)
+    index.hnsw.efConstruction = 120
+    index.add(_lifted(vectors))
+    return index
+
+
+def _lists(vectors: Vectors, seed: int) -> Any:
+    lists = int(4 * len(vectors) ** 0.5)
+    dim = vectors.shape[1] + 1
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(dim), dim, lists)
+    index.cp.seed = seed
+    lifted = _lifted(vectors)
+    sample = np.random.default_rng(seed).permutation(len(lifted))[: 64 * lists]
+    index.train(lifted[np.sort(sample)])
+    index.add(lifted)
+    index.nprobe = max(8, lists // 32)
+    return index
+
+
+def _lifted(vectors: Vectors) -> Vectors:
+    """One dimension more, by which the nearest by distance is the greatest by inner product (Bachrach et al., 2014)."""
+    squares = np.einsum("nd,nd->n", vectors, vectors)
+    lift = np.sqrt(np.maximum(squares.max() - squares, 0.0))
+    return np.ascontiguousarray(np.hstack([vectors, lift[:, None]]), dtype=np.float32)
+
+
+_BUILDERS = {"exact": _exact, "graph": _graph, "lists": _lists}

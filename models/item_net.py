@@ -1,0 +1,49 @@
+"""The item net: an item's vector out of its id and its content, so that an item nobody has met yet has one as well."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.features import TokenTable
+
+
+class ItemNet(nn.Module):
+    """`id embedding + mean of content token embeddings`.
+
+    Args:
+        n_items: rows with an embedding of their own.
+        buckets: hash buckets of content tokens.
+        dim: of the vectors.
+        dropout: share of the items whose id embedding is hidden in each training step, so that the content has to
+            carry the item (DropoutNet; Volkovs et al., 2017).
+    """
+
+    def __init__(self, n_items: int, buckets: int, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.ids = nn.Embedding(n_items, dim)
+        self.content = nn.EmbeddingBag(buckets, dim, mode="mean", padding_idx=0)
+        self.any = nn.Parameter(torch.zeros(dim))
+        self.dropout = dropout
+        nn.init.normal_(self.ids.weight, std=0.05)
+        nn.init.normal_(self.content.weight, std=0.05)
+
+    def forward(self, rows: Tensor, content: TokenTable) -> Tensor:
+        """The vectors (k, dim) of items `rows` int64 (k,), whose content is the table's rows in the same order."""
+        ids: Tensor = self.ids(rows)
+        if self.training and self.dropout > 0:
+            ids = ids * (torch.rand(len(rows), 1) >= self.dropout)
+        return ids + self.of_content(content)
+
+    def of_content(self, content: TokenTable) -> Tensor:
+        """The vectors (n, dim) of items known by content alone."""
+        vectors: Tensor = self.content(torch.from_numpy(content.tokens).long(), torch.from_numpy(content.starts[:-1]))
+        return vectors + self.any
+
+    @torch.no_grad()
+    def grow(self, n_items: int) -> None:
+        """Make room for `n_items` rows; a new one starts as its content alone."""
+        more = n_items - self.ids.num_embeddings
+        if more > 0:
+            weight = torch.cat([self.ids.weight, torch.zeros(more, self.ids.embedding_dim)])
+            self.ids = nn.Embedding(n_items, self.ids.embedding_dim, _weight=weight)

@@ -1,0 +1,341 @@
+"""The recommender: a loaded artefact that ranks users; the same code serves, is gated and is evaluated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_model, save_model
+
+from models.artefact import ArtefactError, read_manifest, verify
+from models.blend import SHARE_FLOOR, Blend
+from models.config import TrainingConfig
+from models.features import ItemContent, TokenTable
+from models.index import VectorIndex
+from models.popularity import Popularity, PopularityConfig
+from models.sequence import SequenceModel
+from models.towers import TwoTowers
+from models.users import UserBatch
+
+SOURCES: Final = ("sequence", "two_tower", "trending")
+_SEQUENCE, _TWO_TOWER, _TRENDING = (1 << place for place in range(len(SOURCES)))
+#: In the table of candidates, above all sources: the user has seen the item.
+_SEEN: Final = 1 << 7
+TRENDING_VERSION: Final = "trending"
+
+#: An action of at least this strength counts as liking where the reason for a recommendation is looked for.
+_LIKED = 0.5
+_REASONS = 20
+#: Cells of the users-by-items table that one slice of a batch may take.
+_MAX_CELLS = 1 << 25
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best items of each of B users, best first.
+
+    Attributes:
+        items: int32 (B, n) rows, padded with -1.
+        scores: float32 (B, n), 0 where padded.
+        sources: uint8 (B, n) bit mask over `SOURCES`: who proposed the item.
+        because: int32 (B, n) row of the recently liked item nearest to the item, or -1.
+    """
+
+    items: npt.NDArray[np.int32]
+    scores: Floats
+    sources: npt.NDArray[np.uint8]
+    because: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What all sources together propose for a batch, seen and withdrawn items left out.
+
+    Attributes:
+        users: int64 (p,) place in the batch, ascending.
+        items: int64 (p,) rows, ascending for each user.
+        sources: uint8 (p,) bit mask over `SOURCES`.
+        features: float32 (p, F), as the blend reads them.
+    """
+
+    users: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    sources: npt.NDArray[np.uint8]
+    features: Floats
+
+
+@dataclass
+class Networks:
+    """The trained networks and the index of each one's item vectors; the indexes have the same rows."""
+
+    sequence: SequenceModel
+    towers: TwoTowers
+    sequence_index: VectorIndex
+    towers_index: VectorIndex
+
+
+class Recommender:
+    """Ranks users. One thread at a time: `admit` changes what `rank` searches.
+
+    Attributes:
+        version: the artefact's.
+        item_ids: the item of each row; new items get rows at the end.
+    """
+
+    def __init__(
+        self,
+        version: str,
+        config: TrainingConfig,
+        popularity: PopularityConfig,
+        item_ids: Iterable[str],
+        networks: Networks | None,
+        blend: Blend | None = None,
+    ) -> None:
+        self.version = version
+        self.config = config
+        self.popularity = popularity
+        self.item_ids = list(item_ids)
+        self.networks = networks
+        self.blend = blend or Blend.prior(popularity)
+        self._rows = {item_id: row for row, item_id in enumerate(self.item_ids)}
+        self._trained = len(self.item_ids)
+
+    @classmethod
+    def trending_only(cls, popularity: PopularityConfig, config: TrainingConfig | None = None) -> Recommender:
+        """What ranks before the first model: trending items alone."""
+        return cls(TRENDING_VERSION, config or TrainingConfig(), popularity, [], None)
+
+    @property
+    def index_name(self) -> str:
+        """Which index is searched, and its build."""
+        if self.networks is None:
+            return "none"
+        return f"{self.networks.sequence_index.kind}-{self.version}"
+
+    def admit(self, items: Sequence[ItemContent]) -> npt.NDArray[np.int32]:
+        """The rows (k,) of items; one not known yet gets a row, and a vector out of its content.
+
+        Of an item that the networks were trained on a changed content is left for the next training.
+        """
+        rows = np.empty(len(items), dtype=np.int32)
+        fresh: dict[int, ItemContent] = {}
+        known = len(self.item_ids)
+        for place, item in enumerate(items):
+            row = self._rows.setdefault(item.item_id, len(self.item_ids))
+            if row == len(self.item_ids):
+                self.item_ids.append(item.item_id)
+            rows[place] = row
+            if row >= self._trained:
+                fresh[row] = item
+        if self.networks is not None and fresh:
+            order = np.array(sorted(fresh), dtype=np.int64)
+            content = TokenTable.of([fresh[row] for row in order.tolist()], self.config.token_buckets)
+            self._overlay(order, content, known)
+        return rows
+
+    def rank(
+        self,
+        users: UserBatch,
+        popularity: Popularity,
+        *,
+        allowed: npt.NDArray[np.bool_],
+        seen: Sequence[npt.NDArray[np.integer]],
+        n: int,
+    ) -> Ranking:
+        """The `n` best items for each user.
+
+        Args:
+            popularity: the item statistics by row, of at least as many rows as there are items.
+            allowed: (rows,) whether an item may be shown.
+            seen: per user the rows not to show again.
+        """
+        rankings = [
+            self._rank(users.take(part), popularity, allowed, seen[part], n) for part in self._slices(len(users))
+        ]
+        return Ranking(
+            *(
+                np.concatenate([getattr(ranking, name) for ranking in rankings])
+                for name in ("items", "scores", "sources", "because")
+            )
+        )
+
+    def candidates(
+        self,
+        users: UserBatch,
+        popularity: Popularity,
+        allowed: npt.NDArray[np.bool_],
+        seen: Sequence[npt.NDArray[np.integer]],
+    ) -> Candidates:
+        """The union of what the sources propose, with the features of each."""
+        size = len(self.item_ids)
+        count = self.config.blend.candidates
+        everyone = np.arange(len(users))[:, None]
+        marks = np.zeros((len(users), size), dtype=np.uint8)
+        for place, items in enumerate(seen):
+            marks[place, np.asarray(items, dtype=np.int64)] = _SEEN
+        seen_most = max((len(items) for items in seen), default=0)
+        for half_life in range(len(self.popularity.half_lives_s)):
+            top = popularity.top(half_life, len(popularity))
+            top = top[top < size]
+            # long enough that `count` are left even for the user who has seen the most of it
+            top = top[allowed[top]][: count + seen_most]
+            unseen = marks[:, top] < _SEEN
+            of, places = np.nonzero(unseen & (np.cumsum(unseen, axis=1) <= count))
+            marks[of, top[places]] |= _TRENDING
+        queries: list[Floats] = []
+        networks = self.networks
+        if networks is not None:
+            for bit, model, index in (
+                (_SEQUENCE, networks.sequence, networks.sequence_index),
+                (_TWO_TOWER, networks.towers, networks.towers_index),
+            ):
+                queries.append(model.queries(users, index.vectors))
+                found = index.search(queries[-1], min(count + min(seen_most, count), size))
+                hits = marks[everyone, np.maximum(found, 0)]
+                marks[everyone, np.maximum(found, 0)] = np.where(found >= 0, hits | bit, hits)
+        marks[marks >= _SEEN] = 0
+        marks[:, ~allowed[:size]] = 0
+        of, items = np.nonzero(marks)
+        features = self._features(users, popularity, of, items, queries)
+        return Candidates(of, items, marks[of, items], features)
+
+    # -- persistence
+
+    def save(self, folder: Path) -> None:
+        """Write everything but the manifest into `folder`."""
+        networks = self.networks
+        assert networks is not None, "only trained recommenders become artefacts"
+        assert len(self.item_ids) == self._trained, "the overlay is no part of an artefact"
+        save_model(networks.sequence, str(folder / "sequence.safetensors"))
+        save_model(networks.towers, str(folder / "two_tower.safetensors"))
+        indexes = {"sequence": networks.sequence_index, "two_tower": networks.towers_index}
+        save_file({name: index.vectors for name, index in indexes.items()}, folder / "vectors.safetensors")
+        for name, index in indexes.items():
+            index.save(folder / f"{name}.faiss")
+        description = {
+            "blend": dict(zip(self.blend.names, self.blend.weights.tolist(), strict=True)),
+            "popularity": {"half_lives_s": self.popularity.half_lives_s, "windows_s": self.popularity.windows_s},
+            "indexes": {name: {"kind": index.kind, "recall": index.recall} for name, index in indexes.items()},
+        }
+        (folder / "recommender.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        (folder / "items.json").write_text(json.dumps(self.item_ids, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path, *, verify: bool = True) -> Recommender:
+        """The recommender of an artefact.
+
+        Args:
+            verify: compare every file with its checksum first.
+
+        Raises:
+            ArtefactError: the artefact is damaged, or of another format.
+        """
+        manifest = _verify(path) if verify else read_manifest(path)
+        try:
+            config = TrainingConfig.from_json(manifest.config)
+            item_ids = json.loads((path / "items.json").read_bytes())
+            description = json.loads((path / "recommender.json").read_bytes())
+            vectors = load_file(path / "vectors.safetensors")
+            sequence = SequenceModel(len(item_ids), config.token_buckets, config.sequence)
+            towers = TwoTowers(len(item_ids), config.token_buckets, config.towers)
+            load_model(sequence, path / "sequence.safetensors")
+            load_model(towers, path / "two_tower.safetensors")
+            indexes = {
+                name: VectorIndex.load(path / f"{name}.faiss", about["kind"], vectors[name], about["recall"])
+                for name, about in description["indexes"].items()
+            }
+            popularity = PopularityConfig(**{name: tuple(v) for name, v in description["popularity"].items()})
+            names, weights = description["blend"].keys(), description["blend"].values()
+            blend = Blend(tuple(names), np.array(list(weights), dtype=np.float32))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise ArtefactError(f"{path}: not an artefact that this version can read: {error}") from error
+        networks = Networks(sequence.eval(), towers.eval(), indexes["sequence"], indexes["two_tower"])
+        return cls(manifest.version, config, popularity, item_ids, networks, blend)
+
+    # -- the parts of ranking
+
+    def _slices(self, users: int) -> list[slice]:
+        step = max(1, _MAX_CELLS // max(len(self.item_ids), 1))
+        return [slice(start, start + step) for start in range(0, users, step)] or [slice(0, 0)]
+
+    def _rank(
+        self,
+        users: UserBatch,
+        popularity: Popularity,
+        allowed: npt.NDArray[np.bool_],
+        seen: Sequence[npt.NDArray[np.integer]],
+        n: int,
+    ) -> Ranking:
+        candidates = self.candidates(users, popularity, allowed, seen)
+        scores = self.blend.score(candidates.features)
+        order = np.lexsort((candidates.items, -scores, candidates.users))
+        starts = np.searchsorted(candidates.users, np.arange(len(users)))
+        ranks = np.arange(len(order)) - starts[candidates.users]
+        kept = order[ranks < n]
+        users_of, ranks = candidates.users[kept], ranks[ranks < n]
+        ranking = Ranking(
+            np.full((len(users), n), -1, dtype=np.int32),
+            np.zeros((len(users), n), dtype=np.float32),
+            np.zeros((len(users), n), dtype=np.uint8),
+            np.full((len(users), n), -1, dtype=np.int32),
+        )
+        ranking.items[users_of, ranks] = candidates.items[kept]
+        ranking.scores[users_of, ranks] = scores[kept]
+        ranking.sources[users_of, ranks] = candidates.sources[kept]
+        if self.networks is not None:
+            ranking.because[:] = self._because(users, ranking.items)
+        return ranking
+
+    def _features(
+        self,
+        users: UserBatch,
+        popularity: Popularity,
+        of: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64],
+        queries: list[Floats],
+    ) -> Floats:
+        plain = np.zeros((len(of), 3 + len(self.popularity.half_lives_s)), dtype=np.float32)
+        if self.networks is not None:
+            indexes = (self.networks.sequence_index, self.networks.towers_index)
+            for column, (query, index) in enumerate(zip(queries, indexes, strict=True)):
+                plain[:, column] = np.einsum("pd,pd->p", query[of], index.vectors[items])
+        plain[:, 2] = items >= self._trained
+        plain[:, 3:] = np.log(popularity.shares()[items] + SHARE_FLOOR)
+        # how much is known of the user decides how far the models are to be trusted over popularity
+        known = (np.log1p((users.items >= 0).sum(axis=1)) / 4.0).astype(np.float32)
+        return np.concatenate([plain, plain * known[of, None]], axis=1)
+
+    def _because(self, users: UserBatch, ranked: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        assert self.networks is not None
+        recent = users.items[:, -_REASONS:]
+        liked: npt.NDArray[np.bool_] = (recent >= 0) & (users.strengths[:, -_REASONS:] >= _LIKED)
+        if not liked.any():
+            return np.full(ranked.shape, -1, dtype=np.int32)
+        vectors = self.networks.towers_index.vectors
+        near = np.einsum("bnd,bhd->bnh", vectors[np.maximum(ranked, 0)], vectors[np.maximum(recent, 0)])
+        near = np.where(liked[:, None, :], near, -np.inf)
+        nearest = np.take_along_axis(recent, near.argmax(axis=2), axis=1)
+        return np.where(liked.any(axis=1, keepdims=True) & (ranked >= 0), nearest, -1).astype(np.int32)
+
+    def _overlay(self, rows: npt.NDArray[np.int64], content: TokenTable, known: int) -> None:
+        """Give rows (k,), ascending, vectors out of their content; those from `known` on are not in the overlay yet."""
+        assert self.networks is not None
+        networks = self.networks
+        old = rows < known
+        with torch.no_grad():
+            sequence, towers = networks.sequence.items.of_content(content), networks.towers.of_content(content)
+        for index, vectors in ((networks.sequence_index, sequence), (networks.towers_index, towers)):
+            index.replace(rows[old], vectors.numpy()[old])
+            index.add(vectors.numpy()[~old])
+
+
+_verify: Any = verify

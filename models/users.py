@@ -1,0 +1,158 @@
+"""Users as the models see them: what was known of each at one moment, as padded arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.config import TrainingConfig
+from models.features import hash_tokens
+from models.histograms import Histogram, histogram_weight
+from models.interactions import NO_ITEM, Interactions
+from models.labels import CONSUMING
+
+_CONSUMING = np.array(sorted(CONSUMING), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class UserBatch:
+    """B users, each at a moment `now`.
+
+    Attributes:
+        items: int32 (B, L) rows of the items acted on, oldest first, padded with -1 on the left.
+        actions: uint8 (B, L), `models.labels.Action`.
+        strengths: float32 (B, L) in [0, 1].
+        ts: int64 (B, L) ms.
+        now: int64 (B,) ms.
+        profile: int32 (B, P) hashed profile tokens, padded with 0.
+        histogram: int32 (B, M) hashed histogram keys, padded with 0.
+        histogram_weights: float32 (B, M) their shares, padded with 0.
+    """
+
+    items: npt.NDArray[np.int32]
+    actions: npt.NDArray[np.uint8]
+    strengths: npt.NDArray[np.float32]
+    ts: npt.NDArray[np.int64]
+    now: npt.NDArray[np.int64]
+    profile: npt.NDArray[np.int32]
+    histogram: npt.NDArray[np.int32]
+    histogram_weights: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.now)
+
+    def take(self, users: slice | npt.NDArray[np.integer]) -> UserBatch:
+        """The chosen users."""
+        return UserBatch(
+            self.items[users],
+            self.actions[users],
+            self.strengths[users],
+            self.ts[users],
+            self.now[users],
+            self.profile[users],
+            self.histogram[users],
+            self.histogram_weights[users],
+        )
+
+
+class Histories:
+    """Every user's past in a log, to be looked up as of any of its rows.
+
+    Args:
+        log: interactions whose item codes are rows of the models.
+        keys: for each row the hashed histogram keys of its item.
+        profiles: profile tokens by user id.
+    """
+
+    def __init__(
+        self,
+        log: Interactions,
+        keys: Sequence[Sequence[int]],
+        profiles: Mapping[str, Sequence[str]],
+        config: TrainingConfig,
+    ) -> None:
+        self.log = log
+        self._keys = keys
+        self._config = config
+        consumed = (log.item != NO_ITEM) & np.isin(log.action, _CONSUMING)
+        by_user = np.argsort(log.user, kind="stable")
+        counts = np.cumsum(consumed[by_user])
+        # of a user's consumed events in `_order`, those before log row r are [_first[user], _end[r])
+        self._order: npt.NDArray[np.intp] = by_user[consumed[by_user]]
+        self._end = np.empty(len(log), dtype=np.int64)
+        self._end[by_user] = counts - consumed[by_user]
+        users = log.user[by_user]
+        starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.zeros(0, np.intp)
+        self._first = np.zeros(len(log.user_ids), dtype=np.int64)
+        self._first[users[starts]] = (counts - consumed[by_user])[starts]
+        self._profiles = np.zeros((len(log.user_ids), config.profile_size), dtype=np.int32)
+        for code, user_id in enumerate(log.user_ids):
+            tokens = hash_tokens(profiles.get(user_id, ())[: config.profile_size], config.token_buckets)
+            self._profiles[code, : len(tokens)] = tokens
+
+    def consumed(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+        """All consumed events as log rows (m,), by user and then time, and where each user's begin: (users + 1,)."""
+        users = self.log.user[self._order]
+        return self._order, np.searchsorted(users, np.arange(len(self.log.user_ids) + 1)).astype(np.int64)
+
+    def before(self, rows: npt.NDArray[np.integer]) -> UserBatch:
+        """The users of log rows (B,), each as they were before that row, at its time."""
+        length = self._config.sequence.length
+        users = self.log.user[rows]
+        places = self._end[rows][:, None] - np.arange(length, 0, -1)
+        real = places >= self._first[users][:, None]
+        events = self._order[np.where(real, places, 0)] if len(self._order) else np.zeros(places.shape, np.intp)
+        histogram, weights = self._histograms(rows)
+        return UserBatch(
+            items=np.where(real, self.log.item[events], NO_ITEM).astype(np.int32),
+            actions=np.where(real, self.log.action[events], 0).astype(np.uint8),
+            strengths=np.where(real, self.log.strength[events], 0).astype(np.float32),
+            ts=np.where(real, self.log.ts[events], 0).astype(np.int64),
+            now=self.log.ts[rows],
+            profile=self._profiles[users],
+            histogram=histogram,
+            histogram_weights=weights,
+        )
+
+    def seen_before(self, rows: npt.NDArray[np.integer]) -> list[npt.NDArray[np.int32]]:
+        """For each log row (B,) the items that its user had dealt with before it; an item may come twice."""
+        first, end = self._first[self.log.user[rows]], self._end[rows]
+        return [self.log.item[self._order[a:b]] for a, b in zip(first, end, strict=True)]
+
+    def is_new(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+        """Whether each row (B,) is about an item that its user had not dealt with before it."""
+        pairs = self.log.user.astype(np.int64) * (int(self.log.item.max(initial=0)) + 2) + self.log.item
+        first = np.full(len(self.log), len(self.log), dtype=np.int64)
+        unique, of = np.unique(pairs, return_inverse=True)
+        earliest = np.full(len(unique), len(self.log), dtype=np.int64)
+        np.minimum.at(earliest, of[self._order], self._order)
+        first = earliest[of]
+        return np.asarray(first[rows] >= rows)
+
+    def _histograms(self, rows: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        size = self._config.histogram_size
+        keys = np.zeros((len(rows), size), dtype=np.int32)
+        weights = np.zeros((len(rows), size), dtype=np.float32)
+        log = self.log
+        users = log.user[rows]
+        current, at, histogram = -1, 0, Histogram[int](self._config.histogram_half_life_s)
+        for place in np.lexsort((rows, users)):
+            row, user = int(rows[place]), int(users[place])
+            if user != current:
+                current, at = user, int(self._first[user])
+                histogram = Histogram(self._config.histogram_half_life_s)
+            end = int(self._end[row])
+            for event in self._order[at:end]:
+                item_keys = self._keys[log.item[event]]
+                if item_keys:
+                    weight = histogram_weight(log.action[event], float(log.strength[event]), log.label[event])
+                    histogram.add(item_keys, int(log.ts[event]), weight)
+            at = end
+            best = histogram.top(size)
+            if best:
+                keys[place, : len(best)] = [key for key, _ in best]
+                weights[place, : len(best)] = [share for _, share in best]
+        return keys, weights
