@@ -10,7 +10,7 @@ import math
 from array import array
 from bisect import bisect_left, insort
 from collections import defaultdict, deque
-from collections.abc import Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Protocol
 
 import numpy as np
@@ -67,16 +67,18 @@ class ItemItem:
     """Items that the same users liked: cosine over co-occurrence, summed over what the user liked last.
 
     Two items co-occur when a user's positive on one comes while the other is among that user's last `window`
-    positives. The score of j is `sum over i of c_ij / sqrt(n_i * n_j)`, i over the user's last `recent` positives
-    (Sarwar et al., 2001, made incremental).
+    positives. The score of j is `sum over i of c_ij / sqrt(n_i * (n_j + damping))`, i over the user's last `recent`
+    positives: the cosine of Sarwar et al. (2001), made incremental and damped, because two items that one user alone
+    ever liked have a cosine of 1, and on a young stream such pairs crowd out everything else.
 
     An item's neighbours are a sorted count plus a buffer of what came since, merged when the buffer outgrows the
     count: adding is an append, and memory is 8 bytes for each pair that ever co-occurred.
     """
 
-    def __init__(self, window: int = 50, recent: int = 20) -> None:
+    def __init__(self, window: int = 50, recent: int = 20, damping: float = 20.0) -> None:
         self.window = window
         self.recent = recent
+        self.damping = damping
         self._liked: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=window))
         self._neighbours: dict[int, _Neighbours] = {}
         self._degrees = np.zeros(1024, dtype=np.float64)
@@ -114,12 +116,18 @@ class ItemItem:
         hidden = np.fromiter(seen, np.intp, len(seen))
         summed[hidden[hidden < len(summed)]] = 0.0
         rows = np.flatnonzero(summed)
-        scores = summed[rows] / np.sqrt(self._degrees[rows])
+        scores = summed[rows] / np.sqrt(self._degrees[rows] + self.damping)
         if len(rows) > k:
             kept = scores >= np.partition(scores, len(rows) - k)[len(rows) - k]
             rows, scores = rows[kept], scores[kept]
         best: list[int] = rows[np.argsort(-scores, kind="stable")][:k].tolist()
         return best
+
+
+def filled(items: Sequence[int], others: Iterable[int], k: int) -> list[int]:
+    """`items` and then those of `others` that are not among them, `k` in all: how a list too short is made up."""
+    have = set(items)
+    return [*items, *(item for item in others if item not in have)][:k]
 
 
 class _Neighbours:

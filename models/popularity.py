@@ -165,3 +165,24 @@ def _count(window: Floats, of: npt.NDArray[np.intp], buckets: Floats, liked: Flo
         kept = np.where(ahead == 0, window[:, now], 0.0)
         window[:, now] = kept + np.bincount(of, weight * (buckets == newest[of]), len(window))
     window[:, 0] = newest
+
+
+def merged(parts: Floats, config: PopularityConfig) -> Floats:
+    """The records that one count of all events would have made of records counted apart: (P, k, width) to (k, width)."""
+    out = np.zeros(parts.shape[1:])
+    half_lives = np.array(config.half_lives_s) * 1000.0
+    n_decayed = len(half_lives)
+    last = parts[:, :, 0]
+    out[:, 0] = last.max(axis=0)
+    carried = np.exp2((last - out[None, :, 0])[:, :, None] / half_lives)
+    out[:, 1 : 1 + n_decayed] = (parts[:, :, 1 : 1 + n_decayed] * carried).sum(axis=0)
+    for index in range(len(config.windows_s)):
+        at = 1 + n_decayed + _PER_WINDOW * index
+        bucket = parts[:, :, at]
+        newest = bucket.max(axis=0)
+        current, before = bucket == newest, bucket == newest - 1
+        out[:, at] = newest
+        for now in (at + 1, at + 3):
+            out[:, now] = (parts[:, :, now] * current).sum(axis=0)
+            out[:, now + 1] = (parts[:, :, now + 1] * current + parts[:, :, now] * before).sum(axis=0)
+    return out

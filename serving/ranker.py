@@ -1,5 +1,8 @@
 """The model in service: an artefact's rows, the catalogue's numbers and the live trends, brought together to rank users."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -8,16 +11,32 @@ from models.popularity import Popularity
 from models.recommender import Ranking, Recommender
 from models.users import UserBatch
 from streams.catalogue import Catalogue, decode_profile, segments_of
+from streams.events import UserRecord
 from streams.settings import Settings
 from streams.state import UserState
 from streams.trends import EVERYONE, Floats, Trends
 
-#: A segment's own trends are used for users without history once they rest on this many decayed positives.
+#: A segment's own trends serve users without history once they rest on this many decayed positives.
 SEGMENT_SUPPORT = 50.0
+_ABSENT = -1
+
+T = TypeVar("T", bound=np.generic)
+
+
+class Ranked(NamedTuple):
+    """One place of a list: the item's number, its score, its sources as bits, and the number of the item it is like."""
+
+    number: int
+    score: float
+    sources: int
+    because: int | None
 
 
 class Ranker:
-    """Ranks users with one version of the model; made anew for each version."""
+    """Ranks users with one version of the model; made anew for each version.
+
+    The model counts items by its own rows; state counts them by number. Both only grow.
+    """
 
     def __init__(self, model: Recommender, catalogue: Catalogue, trends: Trends, settings: Settings) -> None:
         self.model = model
@@ -27,5 +46,153 @@ class Ranker:
         self._numbers: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self._allowed: npt.NDArray[np.bool_] = np.zeros(0, bool)
         self._popularity: dict[str, Popularity] = {}
+        self._newest_ts = 0
+        self._tokens: dict[str, int] = {}
         self.take_items(range(len(catalogue)))
         self.take_trends(trends.all())
+
+    @property
+    def length(self) -> int:
+        """How many actions of a user the model reads."""
+        return self.model.config.sequence.length
+
+    @property
+    def histogram_size(self) -> int:
+        """How many entries of a user's histogram the model reads."""
+        return self.model.config.histogram_size
+
+    @property
+    def newest_ts(self) -> int:
+        """The event time, in ms, of the newest event on any item: the time by the stream's own clock."""
+        return self._newest_ts
+
+    def take_items(self, numbers: Iterable[int]) -> None:
+        """Take in items that are new or changed."""
+        numbers = list(numbers)
+        if not numbers:
+            return
+        rows = self.model.admit([self._catalogue.items[number] for number in numbers])
+        self._rows = _grown(self._rows, len(self._catalogue), _ABSENT)
+        self._numbers = _grown(self._numbers, len(self.model.item_ids), _ABSENT)
+        self._allowed = _grown(self._allowed, len(self.model.item_ids), False)
+        self._rows[numbers] = rows
+        self._numbers[rows] = numbers
+        self._allowed[rows] = self._catalogue.available[numbers]
+        for popularity in self._popularity.values():
+            popularity.grow(len(self.model.item_ids))
+
+    def take_trends(self, changed: Mapping[str, tuple[npt.NDArray[np.intp], Floats]]) -> None:
+        """Take in item statistics that changed, per segment as item numbers and records."""
+        for segment, (numbers, records) in changed.items():
+            if segment not in self._popularity:
+                self._popularity[segment] = Popularity(self._settings.popularity, len(self.model.item_ids))
+            known = numbers < len(self._rows)
+            self._popularity[segment].put(self._rows[numbers[known]], records[known])
+            self._newest_ts = max(self._newest_ts, int(records[:, 0].max(initial=0)))
+
+    def rank(self, states: Sequence[UserState], moments: Sequence[int]) -> list[list[Ranked]]:
+        """The top-N of each user, at these event times (ms); users without history by the trends of their segment."""
+        profiles = [decode_profile(state.profile) for state in states]
+        groups: dict[str, list[int]] = {}
+        for at, (state, profile) in enumerate(zip(states, profiles, strict=True)):
+            groups.setdefault(self._trend_of(state, profile), []).append(at)
+        lists: list[list[Ranked]] = [[] for _ in states]
+        for segment, members in groups.items():
+            batch = self._batch(
+                [states[at] for at in members], [profiles[at] for at in members], [moments[at] for at in members]
+            )
+            ranking = self.model.rank(
+                batch,
+                self._popularity_of(segment),
+                allowed=self._allowed,
+                seen=[self._known_rows(states[at].seen) for at in members],
+                n=self._settings.lists.size,
+            )
+            for row, at in enumerate(members):
+                lists[at] = self._ranked(ranking, row)
+        return lists
+
+    def _trend_of(self, state: UserState, profile: UserRecord | None) -> str:
+        """The segment whose trends the user gets: everyone's, or without history the narrowest that is well supported."""
+        if len(state.sequence) or profile is None:
+            return EVERYONE
+        supported = [
+            (support, segment)
+            for segment in segments_of(profile, self._settings)
+            if segment in self._popularity and (support := self._support(segment)) >= SEGMENT_SUPPORT
+        ]
+        return min(supported)[1] if supported else EVERYONE
+
+    def _support(self, segment: str) -> float:
+        slowest = len(self._settings.popularity.half_lives_s)
+        return float(self._popularity[segment].records[:, slowest].sum())
+
+    def _popularity_of(self, segment: str) -> Popularity:
+        if segment not in self._popularity:  # no event yet
+            self._popularity[segment] = Popularity(self._settings.popularity, len(self.model.item_ids))
+        return self._popularity[segment]
+
+    def _known_rows(self, numbers: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """Rows of item numbers; those not taken in yet (numbered since the last sync) are left out."""
+        return self._rows[numbers[numbers < len(self._rows)]]
+
+    def _batch(
+        self, states: Sequence[UserState], profiles: Sequence[UserRecord | None], moments: Sequence[int]
+    ) -> UserBatch:
+        size, length = len(states), self.length
+        config = self.model.config
+        items = np.full((size, length), _ABSENT, np.int32)
+        actions = np.zeros((size, length), np.uint8)
+        strengths = np.zeros((size, length), np.float32)
+        ts = np.zeros((size, length), np.int64)
+        profile_table = np.zeros((size, config.profile_size), np.int32)
+        histogram = np.zeros((size, config.histogram_size), np.int32)
+        weights = np.zeros((size, config.histogram_size), np.float32)
+        for at, (state, profile) in enumerate(zip(states, profiles, strict=True)):
+            sequence = state.sequence[state.sequence["item"] < len(self._rows)][-length:]
+            if len(sequence):
+                start = length - len(sequence)
+                items[at, start:] = self._rows[sequence["item"]]
+                actions[at, start:] = sequence["action"]
+                strengths[at, start:] = sequence["strength"]
+                ts[at, start:] = sequence["ts"]
+            if profile is not None:
+                tokens = profile_tokens(profile.categorical, profile.numeric)[: config.profile_size]
+                profile_table[at, : len(tokens)] = [self._token(token) for token in tokens]
+            entries = state.histogram[: config.histogram_size]
+            if entries:
+                histogram[at, : len(entries)] = [self._token(key) for key, _ in entries]
+                shares = np.array([weight for _, weight in entries])
+                weights[at, : len(entries)] = shares / shares.sum()
+        return UserBatch(
+            items=items,
+            actions=actions,
+            strengths=strengths,
+            ts=ts,
+            now=np.array(moments, np.int64),
+            profile=profile_table,
+            histogram=histogram,
+            histogram_weights=weights,
+        )
+
+    def _token(self, text: str) -> int:
+        token = self._tokens.get(text)
+        if token is None:
+            token = self._tokens[text] = int(hash_tokens([text], self.model.config.token_buckets)[0])
+        return token
+
+    def _ranked(self, ranking: Ranking, row: int) -> list[Ranked]:
+        numbers = self._numbers
+        return [
+            Ranked(int(numbers[item]), float(score), int(sources), int(numbers[like]) if like >= 0 else None)
+            for item, score, sources, like in zip(
+                ranking.items[row], ranking.scores[row], ranking.sources[row], ranking.because[row], strict=True
+            )
+            if item >= 0
+        ]
+
+
+def _grown(array: npt.NDArray[T], size: int, fill: int | bool) -> npt.NDArray[T]:
+    grown = np.full(max(size, len(array)), fill, array.dtype)
+    grown[: len(array)] = array
+    return grown

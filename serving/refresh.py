@@ -110,8 +110,9 @@ class Refresh:
         assert ranker is not None, "settle takes the first model in"
         users = list(causes)
         states = await self._store.read_users(users, length=ranker.length, histogram=ranker.histogram_size)
-        now_ms = int(time.time() * 1000)
-        moments = [cause.ts if cause else now_ms for cause in causes.values()]
+        # what no event caused is answered at the stream's own time, which a replay of an old log keeps as well
+        stream_time = ranker.newest_ts or int(time.time() * 1000)
+        moments = [cause.ts if cause else stream_time for cause in causes.values()]
         lists = await asyncio.to_thread(ranker.rank, states, moments)
         payloads = [
             (user, encode(self._list(user, ranked, state.list_number, ranker.model, cause)))

@@ -6,11 +6,11 @@ import socket
 import time
 from collections.abc import Awaitable
 
-import msgspec
 import numpy as np
 from faust.types import StreamT
 
 from serving.refresh import Owed, Refresh
+from serving.status import PREFIX, WorkerStatus
 from streams.app import make_app
 from streams.catalogue import Catalogue, keep_items, keep_users
 from streams.events import DeadLetter, encode
@@ -20,31 +20,6 @@ from streams.state import Store
 from streams.topics import TopicNames
 from streams.transport import BatchApp, RecordBatch
 from streams.trends import Trends
-
-STATUS_PREFIX = "worker:"
-
-
-class WorkerStatus(msgspec.Struct):
-    """What a worker tells of itself in Redis.
-
-    Attributes:
-        applied, copies, dead_letters, lists: counts since it started.
-        lag: records of its partitions that are not acknowledged yet.
-        freshness_ms: p50, p95 and p99 of its newest lists, from their event's arrival in Kafka; empty before the first.
-    """
-
-    name: str
-    started_at: float
-    at: float
-    model: str
-    applied: int
-    copies: int
-    dead_letters: int
-    lists: int
-    lag: int
-    partitions: int
-    freshness_ms: list[float]
-
 
 def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool = True) -> BatchApp:
     """The worker's Faust app; `logs` are the identities of the topics' logs.
@@ -58,10 +33,7 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
     lists = app.topic(names.recommendations, key_serializer="raw", value_serializer="raw")
     dead_letters = app.topic(names.dead_letters, key_serializer="raw", value_serializer="raw")
     owed = app.channel(maxsize=4)
-    acknowledged: dict[tuple[str, int], int] = {}
-    status = WorkerStatus(
-        f"{STATUS_PREFIX}{socket.gethostname()}:{os.getpid()}", time.time(), 0.0, "none", 0, 0, 0, 0, 0, 0, []
-    )
+    status = WorkerStatus(f"{PREFIX}{socket.gethostname()}:{os.getpid()}", started_at=time.time())
 
     async def publish(user_id: str, payload: bytes | None) -> Awaitable[object]:
         return await lists.send(key=user_id.encode(), value=payload)
@@ -84,16 +56,10 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
     @app.agent(app.batch_topic(names.events), name="ingest")
     async def ingest_events(stream: StreamT[RecordBatch]) -> None:
         async for event in stream.noack().events():
-            batch = event.value
-            done = await ingest(batch, logs[names.events], store, catalogue, settings)
+            done = await ingest(event.value, logs[names.events], store, catalogue, settings)
             status.applied += done.applied
             status.copies += done.copies
-
-            def acknowledge(event=event, batch=batch) -> None:  # type: ignore[no-untyped-def]
-                event.ack()
-                acknowledged[batch.topic, batch.partition] = batch.last_offset + 1
-
-            await settle(Owed(acknowledge, causes=done.causes, pending=await bury(done.dead)))
+            await settle(Owed(event.ack, causes=done.causes, pending=await bury(done.dead)))
 
     @app.agent(app.batch_topic(names.items), name="catalogue")
     async def keep_catalogue(stream: StreamT[RecordBatch]) -> None:
@@ -126,16 +92,12 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
         status.at = time.time()
         status.model = refresher.version
         status.lists = refresher.lists
-        tps = [tp for tp in app.consumer.assignment() if tp.topic == names.events]
-        status.partitions = len(tps)
-        status.lag = sum(
-            max((app.consumer.highwater(tp) or 0) - acknowledged.get((tp.topic, tp.partition), 0), 0)
-            for tp in tps
-            if (tp.topic, tp.partition) in acknowledged
-        )
+        status.partitions = sum(tp.topic == names.events for tp in app.consumer.assignment())
+        status.lag = app.consumer.lag(names.events)
         status.freshness_ms = (
             np.percentile(refresher.delays_ms, [50, 95, 99]).round(1).tolist() if refresher.delays_ms else []
         )
         await store.put_status(status.name, encode(status))
 
     return app
+

@@ -58,9 +58,14 @@ def _credentials(settings: Settings) -> CredentialsT | None:
     return faust.SSLCredentials(context=context) if context is not None else None
 
 
-def run(app: BatchApp, settings: Settings) -> None:
+class _Worker(faust.Worker):
+    def _setup_logging(self) -> None:
+        """Leave logging as the command line has set it up."""
+
+
+def run(app: BatchApp) -> None:
     """Run the app until SIGINT or SIGTERM, then stop it cleanly; a crash leaves with its exception and status 1."""
-    worker = faust.Worker(app, loglevel=settings.log_level, quiet=True, redirect_stdouts=False)
+    worker = _Worker(app, quiet=True, redirect_stdouts=False)
     try:
         worker.execute_from_commandline()
     except SystemExit as done:

@@ -25,7 +25,7 @@ from streams.prequential import PrequentialScore
 from streams.settings import Settings
 from streams.state import Store
 from streams.topics import TopicNames
-from streams.trainer import STATUS, TrainerStatus
+from streams.trainer_status import STATUS, TrainerStatus
 
 log = logging.getLogger(__name__)
 
@@ -287,9 +287,10 @@ class _Run:
             announced = await self._wire.send_profile(user, self._profiles.pop(user))
         elif last is None or event.ts - last > SESSION_GAP_MS:
             visit = Event(type="visit", user_id=user, ts=event.ts, event_id=f"visit {event.event_id}")
+            await self._wait_for_training()
             announced = await self._wire.send_event(encode(visit), user, visit.event_id)
             self._visits += 1
-            self._usable += 1
+            self._count(event.ts)
         return _Planned(logged, event, announced if self._replay.in_step else None)
 
     async def _perform(self, planned: _Planned, pace: "_Pace") -> None:
@@ -308,12 +309,11 @@ class _Run:
             while len(self._outstanding) >= IN_FLIGHT:
                 user = next(iter(self._outstanding))
                 await self._answer(self._outstanding.pop(user), event)
-            await self._wait_for_training(event)
+            await self._wait_for_training()
         self._learn_and_score(event)
         answer = await self._wire.send_event(logged.raw, event.user_id, event.event_id)
         self._sent += 1
-        self._usable += 1
-        self._newest_ts = max(self._newest_ts, event.ts)
+        self._count(event.ts)
         if self._replay.in_step and answer is not None:
             self._outstanding[event.user_id] = answer
             if self._sent % 64 == 0:
@@ -321,6 +321,10 @@ class _Run:
         elif self._sent % 2000 == 0:
             self._tell()
             await asyncio.sleep(0)
+
+    def _count(self, ts: int) -> None:
+        self._usable += 1
+        self._newest_ts = max(self._newest_ts, ts)
 
     def _learn_and_score(self, event: Event) -> None:
         graded = grade(
@@ -345,9 +349,9 @@ class _Run:
             listed=None if published is None else [self._items.setdefault(x, len(self._items)) for x in published],
         )
 
-    async def _wait_for_training(self, event: Event) -> None:
+    async def _wait_for_training(self) -> None:
         """When a training is due by the events sent, wait until it is done and its model serves."""
-        due = self._trainer.due if self._trainer else None
+        due = self._trainer.due if self._trainer and self._replay.in_step else None
         logged = self._logged_before + self._usable
         if due is None or not due.is_due(logged, self._newest_ts):
             return

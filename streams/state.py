@@ -5,6 +5,7 @@ A fence is the last offset applied of one partition of one log: a record at or b
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import struct
@@ -22,8 +23,9 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError, RedisError
 
+from models.histograms import histogram_weight
 from models.interactions import NO_ITEM
-from models.labels import CONSUMING, NEGATIVE, Grade
+from models.labels import CONSUMING, Grade
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -296,6 +298,13 @@ class Store:
         """How many items a record describes."""
         return int(await self.client.hlen(self.catalogue_key("records")))
 
+    async def memory_policy(self) -> str:
+        """What the server does when its memory is full; empty when it does not say."""
+        with contextlib.suppress(RedisError):
+            answer = await self.client.config_get("maxmemory-policy")
+            return str(answer.get("maxmemory-policy", ""))
+        return ""
+
     # -- status of the roles
 
     async def put_status(self, role: str, payload: bytes) -> None:
@@ -348,7 +357,7 @@ def _is_action(event: UserEvent) -> bool:
 def _user_event(event: UserEvent) -> list[Any]:
     grade = event.grade
     is_action = _is_action(event)
-    weight = grade.strength if is_action and grade.label != NEGATIVE else 0.0
+    weight = histogram_weight(grade.action, grade.strength, grade.label) if is_action else 0.0
     return [event.offset, event.ts, int(is_action), weight, event.histogram_keys]
 
 

@@ -27,48 +27,14 @@ from streams.sample_log import SampleLog
 from streams.settings import Settings
 from streams.state import Store
 from streams.topics import TopicNames
+from streams.trainer_status import STATUS, Due, TrainerStatus
 from streams.training_job import Answer, Job, Kind, Progress, Result
 from streams.transport import BatchApp, RecordBatch
 
 log = logging.getLogger(__name__)
 
-STATUS = "trainer"
 Announce = Callable[[str, bytes], Awaitable[object]]
 _ANSWER = msgspec.json.Decoder(Answer)
-
-
-class Due(msgspec.Struct):
-    """When the next training is due: at so many events logged, or at this event time with `least` events logged."""
-
-    events: int
-    ts: float
-    least: int
-
-    def is_due(self, logged: int, newest_ts: int) -> bool:
-        return logged >= self.events or (newest_ts >= self.ts and logged >= self.least)
-
-
-class TrainerStatus(msgspec.Struct):
-    """What the trainer tells of itself in Redis.
-
-    Attributes:
-        positions: per `log:partition` the offset that the sample log wants next.
-        logged: events in the sample log, copies included.
-        busy: a training runs or is about to; `stage` and `done` tell how far it is.
-        trainings: how many have ended since the trainer started.
-        version: the artefact in service.
-    """
-
-    positions: dict[str, int]
-    logged: int
-    newest_ts: int
-    due: Due
-    busy: bool
-    stage: str
-    done: float
-    trainings: int
-    version: str | None
-    at: float
 
 
 @dataclass
@@ -232,7 +198,7 @@ class Trainer:
         path = self._settings.data_dir / "training-job.json"
         path.write_bytes(msgspec.json.encode(job))
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "streams.training_job", str(path)),
+            *(sys.executable, "-m", "streams.training_process", str(path)),
             env=self._settings.environment(),
             stdin=asyncio.subprocess.PIPE,  # its end tells the child that the trainer is gone
             stdout=asyncio.subprocess.PIPE,

@@ -1,27 +1,8 @@
-"""One training, in a process of its own: reads the sample log, the catalogue and the profiles, writes an artefact.
+"""What the trainer and its training process say to each other: a job in, progress and a result out."""
 
-The trainer runs it as `python -m streams.training_job JOB.json`. It answers on standard output, one JSON object a
-line: a `Progress` as often as there is news, and at last a `Result`.
-"""
-
-import asyncio
-import os
-import sys
-import threading
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import msgspec
-import torch
-
-from models.features import profile_tokens
-from models.interactions import Interactions
-from models.training import TrainingData, train
-from streams.catalogue import Catalogue, decode_profile
-from streams.sample_log import read_interactions
-from streams.settings import Settings, load
-from streams.state import Store
 
 Kind = Literal["retrain", "fine-tune"]
 
@@ -56,66 +37,3 @@ class Result(msgspec.Struct, tag="result"):
 
 
 Answer = Progress | Result
-
-
-def run(job: Job, settings: Settings) -> Result:
-    """Do the job, telling progress on standard output."""
-    torch.set_num_threads(settings.training.training_threads)
-    _say(Progress("reading the sample log", 0.0))
-    files = [Path(name) for name in job.segments]
-    interactions = read_interactions(files, settings.labels, most=settings.training.max_events)
-    outcome = train(
-        asyncio.run(_training_data(interactions, settings)),
-        settings.model,
-        kind=job.kind,
-        incumbent=Path(job.incumbent) if job.incumbent else None,
-        out=Path(job.out),
-        version=job.version,
-        offsets=job.positions,
-        popularity=settings.popularity,
-        progress=lambda stage, done: _say(Progress(stage, done)),
-    )
-    return Result(
-        kind=outcome.kind,
-        metrics=outcome.metrics,
-        promoted=outcome.promoted,
-        why=outcome.why,
-        events=len(interactions),
-        trained_through=int(interactions.ts[-1]) if len(interactions) else 0,
-    )
-
-
-async def _training_data(interactions: Interactions, settings: Settings) -> TrainingData:
-    store = Store(settings)
-    try:
-        catalogue = Catalogue(store)
-        await catalogue.sync()
-        return TrainingData(interactions, catalogue.items, await _profiles(interactions.user_ids, store))
-    finally:
-        await store.close()
-
-
-async def _profiles(user_ids: Sequence[str], store: Store) -> dict[str, list[str]]:
-    profiles = {}
-    for start in range(0, len(user_ids), 1000):
-        some = user_ids[start : start + 1000]
-        for user_id, raw in zip(some, await store.get_profiles(some), strict=True):
-            profile = decode_profile(raw or b"")
-            if profile is not None:
-                profiles[user_id] = profile_tokens(profile.categorical, profile.numeric)
-    return profiles
-
-
-def _say(answer: Answer) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
-    sys.stdout.buffer.flush()
-
-
-def _die_with_the_trainer() -> None:
-    sys.stdin.buffer.read()
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    threading.Thread(target=_die_with_the_trainer, daemon=True).start()
-    _say(run(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job), load()))

@@ -111,8 +111,8 @@ class BatchConsumer(driver.Consumer):
         for key, records in fetched.items():
             tp = ensure_TP(key)
             if active is None or tp in active or tp in self._buffered_partitions:
-                read = self._read_offset[tp]
-                fresh = records if read is None else [r for r in records if r.offset > read]
+                wanted = self._read_offset[tp]  # after a seek Faust puts the committed position here
+                fresh = records if wanted is None else [r for r in records if r.offset >= wanted]
                 if fresh:
                     pending.append((tp, fresh))
         while pending:
@@ -152,8 +152,18 @@ class BatchConsumer(driver.Consumer):
                 channel.queue.put_nowait_enhanced(event, on_pressure_high=full, on_pressure_drop=drop)
         if self.app.consumer_generation_id != generation:
             return False
-        self._read_offset[tp] = last.offset
+        self._read_offset[tp] = last.offset + 1
         return True
+
+    def lag(self, topic: str) -> int:
+        """Records of the topic's assigned partitions that are not acknowledged yet, as far as fetches have told."""
+        behind = 0
+        for tp in self.assignment():
+            wanted = self._read_offset[tp]
+            if tp.topic == topic and wanted is not None:
+                waiting = sum(len(message.value.records) for message in self._delivered[tp] if not message.acked)
+                behind += waiting + max((self.highwater(tp) or 0) - wanted, 0)
+        return behind
 
     def _pressure_callbacks(self, tp: TP) -> tuple[Callable[[], None], Callable[[], None]]:
         if tp not in self._pressure:

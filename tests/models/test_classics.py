@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.classics import DecayedTrending, ItemItem
+from models.classics import DecayedTrending, ItemItem, filled
 
 DAY = 86_400_000
 START = 1_700_000_000_000
@@ -49,7 +49,7 @@ def test_trending_outlives_any_span_of_time() -> None:
 def test_item_item_scores_by_cosine_over_recent_positives(
     log: Log, seen: set[int], user: int, window: int, recent: int
 ) -> None:
-    baseline = ItemItem(window, recent)
+    baseline = ItemItem(window, recent, damping=2.0)
     liked: dict[int, list[int]] = {}
     together: Counter[frozenset[int]] = Counter()
     alone: Counter[int] = Counter()
@@ -67,7 +67,7 @@ def test_item_item_scores_by_cosine_over_recent_positives(
         liked[who] = [*last, item][-window:]
     scores = {
         item: sum(
-            together[frozenset((item, other))] / math.sqrt(alone[item] * alone[other])
+            together[frozenset((item, other))] / math.sqrt(alone[other] * (alone[item] + 2.0))
             for other in liked.get(user, [])[-recent:]
             if other != item
         )
@@ -100,3 +100,9 @@ def test_a_user_without_positives_gets_trending_but_no_neighbours() -> None:
         baseline.learn(2, 8, START, False)
     assert trending.top(2, 5, set()) == [7]
     assert neighbours.top(2, 5, set()) == []
+
+
+def test_a_list_too_short_is_made_up_without_repeats() -> None:
+    assert filled([3, 1], [1, 4, 3, 5, 6], 4) == [3, 1, 4, 5]
+    assert filled([3, 1], [], 4) == [3, 1]
+    assert filled([3, 1], [5], 1) == [3]

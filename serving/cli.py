@@ -1,0 +1,218 @@
+"""The command line: every role and every tool of millstream."""
+
+import json
+import logging
+import sys
+from typing import Any
+
+import click
+from rich.table import Table
+
+from serving.cli_data import datasets, replay
+from serving.console import out, read_settings, set_up_logging, tells_errors
+from streams.settings import Settings, explain, load
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="millstream")
+def main() -> None:
+    """A streaming recommender: events in over Kafka, every user's refreshed top-N out over Kafka.
+
+    \b
+    millstream demo      see the whole loop at work on a simulated world
+    millstream up        run every role on this machine
+    millstream config    what is set, and from where
+
+    Settings come from the environment (MILLSTREAM_BROKER_URL, …), .env and millstream.toml.
+    """
+
+
+@main.command()
+@tells_errors
+def config() -> None:
+    """Show every setting in force, and where its value came from."""
+    table = Table("setting", "value", "from", "what it is", box=None, header_style="bold")
+    for row in explain(read_settings()):
+        table.add_row(row.name, row.value, row.origin, row.meaning)
+    out.print(table)
+
+
+@main.command()
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Worker processes to run.")
+@tells_errors
+def up(workers: int) -> None:
+    """Run every role on this machine, with embedded servers where the URLs say so. Ctrl-C ends it all."""
+    from serving.up import run_up
+
+    settings = load()
+    set_up_logging(settings)
+    sys.exit(run_up(settings, workers=workers))
+
+
+@main.command()
+@click.option("--refresh/--no-refresh", default=True, help="Publish lists, or only keep the state (to catch up).")
+@tells_errors
+def worker(refresh: bool) -> None:
+    """Run a worker: ingest, catalogue, profile and refresh agents. Start more for more throughput."""
+    from serving.worker import make_worker
+    from streams.app import run
+
+    settings, logs = _prepare_role()
+    run(make_worker(settings, logs, refresh_lists=refresh))
+
+
+@main.command()
+@tells_errors
+def trainer() -> None:
+    """Run the trainer: sample log, fine-tunes, retrainings, index, gate and announcements. One is enough."""
+    from streams.app import run
+    from streams.trainer import make_trainer
+
+    settings, logs = _prepare_role()
+    run(make_trainer(settings, logs))
+
+
+def _prepare_role() -> tuple[Settings, dict[str, str]]:
+    import asyncio
+
+    import torch
+
+    from streams import topics
+    from streams.state import Store
+
+    torch.set_num_threads(1)  # a role shares its machine; the training sets its own number
+    settings = read_settings()
+    set_up_logging(settings)
+
+    async def wait_for_redis() -> None:
+        store = Store(settings)
+        await store.wait()
+        await store.close()
+
+    asyncio.run(wait_for_redis())
+    return settings, topics.create(settings)
+
+
+@main.group()
+def topics() -> None:
+    """The topics."""
+
+
+@topics.command("create")
+@tells_errors
+def topics_create() -> None:
+    """Create the topics that are missing."""
+    from streams import topics
+
+    settings = read_settings()
+    set_up_logging(settings)
+    for name, identity in topics.create(settings).items():
+        out.print(f"{name}  [dim]{identity}[/dim]")
+
+
+@main.command()
+@click.argument("user")
+@click.option("--follow", is_flag=True, help="Go on, and print each new list as it is published.")
+@click.option("--json", "as_json", is_flag=True, help="Print the lists as they are on the wire.")
+@tells_errors
+def recs(user: str, follow: bool, as_json: bool) -> None:
+    """Show the list last published for USER."""
+    from serving.show_lists import show
+
+    sys.exit(show(read_settings(), user, out, follow=follow, as_json=as_json))
+
+
+@main.command()
+@click.argument("type_", metavar="TYPE")
+@click.argument("user")
+@click.argument("item", required=False)
+@click.option("--watch-s", type=float, help="Seconds watched (a watch needs it).")
+@click.option("--duration-s", type=float, help="The item's length in seconds (a watch needs it).")
+@click.option("--value", type=float, help="The rating (a rating needs it).")
+@click.option("--scale", type=float, help="The top of the rating's scale.")
+@click.option("--query", help="What was searched for (a search needs it).")
+@click.option("--target-user", help="Who is followed (a follow needs it).")
+@click.option("--ts", type=int, help="Event time in ms since 1970; now, when left out.")
+@tells_errors
+def send(type_: str, user: str, item: str | None, ts: int | None, target_user: str | None, **fields: Any) -> None:
+    """Send one event: millstream send watch ann film-7 --watch-s 62 --duration-s 75"""
+    from streams.send import send_event
+
+    event = {"type": type_, "user_id": user, "item_id": item, "target_user_id": target_user, "ts": ts} | fields
+    sent = send_event(read_settings(), {name: value for name, value in event.items() if value is not None})
+    out.print(f"sent to {sent.topic}, partition {sent.partition}, offset {sent.offset}: event {sent.event_id}")
+
+
+@main.group("dead-letters")
+def dead_letters() -> None:
+    """Records that could not be used."""
+
+
+@dead_letters.command("list")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="The most to show, newest first.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, whole.")
+@tells_errors
+def dead_letters_list(limit: int, as_json: bool) -> None:
+    """Show dead letters: where each came from, what is wrong with it, and how it begins."""
+    from collections import deque
+
+    from streams.dead_letters import read
+    from streams.events import encode
+
+    letters = deque(read(read_settings()), maxlen=limit)
+    if as_json:
+        for letter in letters:
+            click.echo(encode(letter))
+        return
+    table = Table("position", "field", "reason", "value", box=None, header_style="bold")
+    for letter in reversed(letters):
+        value = (letter.value or b"")[:60].decode(errors="replace")
+        where = f"{letter.topic}-{letter.partition}-{letter.offset}"
+        table.add_row(*(click.unstyle(x) for x in (where, letter.field, letter.reason, value)))
+    out.print(table if letters else "no dead letters")
+
+
+@dead_letters.command("replay")
+@click.option("--position", "positions", multiple=True, help="Only this one, as `list` names it; may be repeated.")
+@click.option("--reason", help="Only those whose reason contains this text.")
+@tells_errors
+def dead_letters_replay(positions: tuple[str, ...], reason: str | None) -> None:
+    """Send dead letters to the topics they came from, for when their cause is mended."""
+    from streams.dead_letters import read, replay
+
+    settings = read_settings()
+    chosen = [
+        letter
+        for letter in read(settings)
+        if (not positions or f"{letter.topic}-{letter.partition}-{letter.offset}" in positions)
+        and (reason is None or reason in letter.reason)
+    ]
+    out.print(f"sent {replay(settings, chosen)} dead letters again")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@tells_errors
+def doctor(as_json: bool) -> None:
+    """Check broker, Redis, topics, artefacts, roles and versions; exit status 1 when something is wrong."""
+    from serving.doctor import examine
+
+    settings = read_settings()
+    logging.disable(logging.CRITICAL)
+    findings = []
+    marks = {"ok": "[green]ok     [/green]", "warning": "[yellow]warning[/yellow]", "fault": "[red]fault  [/red]"}
+    for finding in examine(settings):
+        findings.append(finding)
+        if not as_json:
+            out.print(f"{marks[finding.verdict]} [bold]{finding.subject}[/bold]: {finding.text}")
+            if finding.remedy:
+                out.print(f"        → {finding.remedy}")
+    if as_json:
+        click.echo(json.dumps([finding._asdict() for finding in findings]))
+    sys.exit(1 if any(finding.verdict == "fault" for finding in findings) else 0)
+
+
+main.add_command(datasets)
+main.add_command(replay)
+
+if __name__ == "__main__":
+    main()

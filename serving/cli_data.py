@@ -1,0 +1,145 @@
+"""The commands that work on data: data sets, replay, evaluation and the demo."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from serving.console import err, out, read_settings, set_up_logging, tells_errors
+from streams.settings import Settings
+
+DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    help="The folder that holds the data set's files, as its publisher names them.",
+)
+DATASET = click.option("--dataset", "name", required=True, help="The data set's name; `millstream datasets list`.")
+REPORT = click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here (JSON).")
+
+
+@contextmanager
+def running_system(settings: Settings) -> Iterator[Settings]:
+    """The system that runs under the settings, or, with embedded servers that do not run, one for this block alone.
+
+    The latter has a data folder of its own, removed afterwards, so that each run starts from nothing.
+    """
+    from serving.up import System, scratch_settings
+
+    if not settings.uses_embedded:
+        yield settings
+        return
+    with scratch_settings(settings) as scratch, System(scratch, workers=1) as system:
+        yield system.settings
+
+
+@click.group()
+def datasets() -> None:
+    """Published interaction logs that can be played and evaluated on."""
+
+
+@datasets.command("list")
+@tells_errors
+def datasets_list() -> None:
+    """List the data sets that can be read."""
+    from streams.datasets import READERS
+
+    table = Table("name", "what", "licence", "from", box=None, header_style="bold")
+    for name, reader in READERS.items():
+        table.add_row(name, reader.title, reader.licence, reader.homepage)
+    out.print(table)
+
+
+@datasets.command("get")
+@click.argument("name")
+@click.option("--to", type=click.Path(path_type=Path, file_okay=False), help="The folder to put it in (data/NAME).")
+@tells_errors
+def datasets_get(name: str, to: Path | None) -> None:
+    """Download data set NAME from its publisher, and check it."""
+    from streams.datasets.download import get
+
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), console=err) as progress:
+        task = progress.add_task(f"downloading {name}", total=None)
+        folder = get(name, to or Path("data") / name, progress=lambda n, of: progress.update(task, completed=n, total=of))
+    out.print(f"{name} is in {folder}")
+
+
+def _speed(_: click.Context, __: click.Parameter, value: str) -> float | None:
+    if value == "max":
+        return None
+    try:
+        speed = float(value.removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < 1e9:
+        raise click.BadParameter(f"{value!r} is not a speed: give max, 1x, 100x, …")
+    return speed
+
+
+@click.command()
+@DATASET
+@DATA
+@click.option("--speed", default="max", show_default=True, callback=_speed, help="max, or times the log's own pace: 1x.")
+@click.option("--limit", type=click.IntRange(1), help="Play the first N events only.")
+@click.option("--wait/--no-wait", default=True, help="Keep in step with the lists and trainings, or send flat out.")
+@REPORT
+@tells_errors
+def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: bool, report: Path | None) -> None:
+    """Play a log through the running system and score its lists on what each user did next.
+
+    Where the settings say embedded:// and nothing runs, a whole system is started for the replay alone. In step (the
+    default) the score does not depend on the machine's speed. Exit status 1 when an event was lost.
+    """
+    from streams.datasets import open_dataset
+    from streams.replay import Replay
+    from streams.replay import Progress as Played
+
+    settings = read_settings()
+    set_up_logging(settings)
+    dataset = open_dataset(name, data)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[state]}"),
+    )
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+        task = bar.add_task(name, total=limit, state="starting the system")
+
+        def show(played: Played) -> None:
+            state = f"recall@10 {played.recall:.4f}, trending {played.trending:.4f}, model {played.model or 'none'}"
+            bar.update(task, completed=played.events, state=f"{state} {played.waiting_for}")
+
+        with running_system(settings) as running:
+            result = asyncio.run(
+                Replay(running, dataset, speed=speed, limit=limit, in_step=wait, on_progress=show).run()
+            )
+    if report is not None:
+        report.write_text(json.dumps(result, indent=2) + "\n")
+    _show_report(result)
+    if result["events_lost"]:
+        err.print(f"[red]{result['events_lost']:,} events were lost[/red]")
+        sys.exit(1)
+
+
+def _show_report(result: dict[str, Any]) -> None:
+    table = Table("", "recall@10", "ndcg@10", "mrr", box=None, header_style="bold")
+    for name in ("system", "trending", "item_item"):
+        row = result if name == "system" else result[name]
+        table.add_row(name, *(f"{row[metric]:.4f}" for metric in ("recall_at_10", "ndcg_at_10", "mrr")))
+    out.print(table)
+    for name in ("events_read", "events_applied", "events_duplicate", "dead_letters", "events_lost", "lists_published"):
+        out.print(f"{name:18} {result[name]:>12,}")
+    promoted = sum(1 for version in result["model_versions"] if version["promoted"])
+    out.print(f"{'model_versions':18} {len(result['model_versions']):>12,} ({promoted} promoted)")
+    out.print(f"{'events_per_s':18} {result['events_per_s']:>12,}")
+    out.print(f"{'freshness_ms':18} " + ", ".join(f"{name} {value}" for name, value in result["freshness_ms"].items()))

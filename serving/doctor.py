@@ -1,0 +1,132 @@
+"""The doctor: checks broker, Redis, topics, artefacts and roles, and says of each fault what to do about it."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Literal, NamedTuple
+
+import msgspec
+from kafka.errors import KafkaError
+from redis.exceptions import RedisError
+
+from models.artefact import ArtefactError, ArtefactStore
+from serving.status import PREFIX, SILENT_S, WorkerStatus, live_workers
+from streams import topics
+from streams.settings import Settings, SettingsError
+from streams.state import StateAway, Store
+from streams.trainer_status import STATUS, TrainerStatus
+
+
+class Finding(NamedTuple):
+    """One check: what was looked at, how it stands, and what to do when it does not stand well."""
+
+    subject: str
+    verdict: Literal["ok", "warning", "fault"]
+    text: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Check one thing after another."""
+    try:
+        settings.kafka, settings.redis  # noqa: B018
+    except SettingsError as error:
+        yield Finding("servers", "fault", str(error), "start `millstream up`, or set the URL of a server")
+        return
+    yield from _broker(settings)
+    yield from asyncio.run(_state(settings))
+    yield from _artefacts(settings)
+    yield Finding("versions", "ok", ", ".join(f"{name} {version(name)}" for name in ("millstream", "faust-streaming", "aiokafka", "torch", "faiss-cpu")))
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    where = settings.kafka.display
+    try:
+        admin = topics.connect(settings, patience_s=3.0)
+    except topics.BrokerAway as error:
+        yield Finding("broker", "fault", str(error), "start it, or set MILLSTREAM_BROKER_URL")
+        return
+    try:
+        yield Finding("broker", "ok", f"answers at {where}")
+        wanted = topics.TopicNames.under(settings.topic_prefix).all()
+        missing = sorted(set(wanted.values()) - set(admin.list_topics()))
+        if missing:
+            yield Finding("topics", "fault", f"missing: {', '.join(missing)}", "run `millstream topics create`")
+            return
+        described = {t["name"]: len(t["partitions"]) for t in admin.describe_topics(list(wanted.values()))}
+        events = described[wanted["events"]]
+        if events != settings.partitions:
+            yield Finding(
+                "topics",
+                "fault",
+                f"{wanted['events']} has {events} partitions, the setting says {settings.partitions}",
+                f"set MILLSTREAM_PARTITIONS={events}: item statistics are kept per partition",
+            )
+        else:
+            yield Finding("topics", "ok", f"{len(described)} topics, events in {events} partitions")
+    except (KafkaError, OSError) as error:
+        yield Finding("topics", "fault", f"cannot be listed: {error}", "check the user's rights on the broker")
+    finally:
+        admin.close()
+
+
+async def _state(settings: Settings) -> list[Finding]:
+    store = Store(settings)
+    try:
+        await store.wait(patience_s=3.0)
+        findings = [Finding("redis", "ok", f"answers at {settings.redis.display}")]
+        findings += _memory_policy(await store.memory_policy())
+        items = await store.count_described()
+        totals = await store.totals()
+        findings.append(
+            Finding("state", "ok", f"{items:,} items described, {totals.get('applied', 0):,} events applied, "
+                    f"{totals.get('copies', 0):,} copies, {totals.get('dead_letters', 0):,} dead letters")
+        )
+        return findings + [*_roles(await live_workers(store), (await store.statuses()).get(STATUS))]
+    except (StateAway, RedisError, OSError) as error:
+        return [Finding("redis", "fault", str(error), "start it, or set MILLSTREAM_REDIS_URL")]
+    finally:
+        await store.close()
+
+
+def _memory_policy(policy: str) -> list[Finding]:
+    if policy in ("noeviction", ""):
+        return []
+    return [
+        Finding("redis", "fault", f"maxmemory-policy is {policy}: it may throw state away", "set it to noeviction")
+    ]
+
+
+def _roles(alive: list[WorkerStatus], raw: bytes | None) -> Iterator[Finding]:
+    if not alive:
+        yield Finding("workers", "fault", "none runs", "start `millstream worker` (or `millstream up`)")
+    for worker in alive:
+        text = f"{worker.name.removeprefix(PREFIX)} serves model {worker.model}, {worker.partitions} partitions, lag {worker.lag:,}"
+        if worker.lag > 100_000:
+            yield Finding("worker", "warning", text, "it falls behind: start more workers (up to one a partition)")
+        else:
+            yield Finding("worker", "ok", text)
+    trainer = msgspec.json.decode(raw, type=TrainerStatus) if raw else None
+    if trainer is None or time.time() - trainer.at > SILENT_S:
+        yield Finding("trainer", "fault", "none runs", "start `millstream trainer` (or `millstream up`)")
+    else:
+        doing = f"training: {trainer.stage} {trainer.done:.0%}" if trainer.busy else f"next training at {trainer.due.events:,}"
+        yield Finding("trainer", "ok", f"{trainer.logged:,} events logged, {doing}")
+
+
+def _artefacts(settings: Settings) -> Iterator[Finding]:
+    store = ArtefactStore(settings.data_dir / "artefacts")
+    current = store.current()
+    if current is None:
+        yield Finding(
+            "artefacts", "warning", f"no model yet: lists are trending alone until {settings.training.first_events:,} events"
+        )
+        return
+    try:
+        store.verify(store.path(current))
+        yield Finding("artefacts", "ok", f"{len(store.versions())} versions, in service {current}, checksums right")
+    except ArtefactError as error:
+        yield Finding(
+            "artefacts", "fault", str(error), "remove the folder and its pointer; the trainer makes the next version"
+        )
