@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import IO
 _LEASH = Path(__file__).with_name("leash.py")
 _LINE_MAX = 16_384
 _TAIL_LINES = 20
+#: Colours and cursor moves, which a program may write even where it writes to no terminal.
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Child:
@@ -139,7 +142,7 @@ class Child:
         with stream, self._log:
             while line := stream.readline(_LINE_MAX):
                 self._log.write(line)
-                text = line.decode(errors="replace").rstrip()
+                text = _TERMINAL_CODE.sub("", line.decode(errors="replace")).rstrip()
                 self._tail.append(text)
                 if self._echo is not None:
                     self._echo(text)
