@@ -11,11 +11,13 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
 from deploy.embedded import AlreadyRunning, Embedded, find
 from serving import up
+from serving.status import WorkerStatus
 from serving.up import Role, System, roles, scratch_settings, workers_are_idle
 from streams.settings import Settings
 from streams.state import Store
@@ -159,6 +161,7 @@ def test_an_interrupted_command_ends_in_order_with_exit_code_0(tmp_path: Path, i
     code = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
+from serving.status import WorkerStatus
 from serving.up import Role, run_up
 from streams.settings import Settings
 argv = [sys.executable, "-c", {STAND_IN!r}]
@@ -191,21 +194,20 @@ def test_workers_are_idle_when_those_that_run_say_so(tmp_path: Path) -> None:
     with Embedded(tmp_path / "data", broker=False) as servers:
         settings = Settings(data_dir=tmp_path, redis_url=servers.redis_url)
 
-        def tell(role: str, **status: float) -> None:
+        def tell(name: str, at: float, lag: int) -> None:
             async def put() -> None:
                 store = Store(settings)
-                await store.put_status(role, json.dumps(status).encode())
+                await store.put_status(name, msgspec.json.encode(WorkerStatus(name, at, at=at, lag=lag)))
                 await store.close()
 
             asyncio.run(put())
 
         assert workers_are_idle(settings)
-        tell("trainer", at=time.time())
-        tell("worker:a", at=time.time() - 3600, lag=9, partitions=1)
+        tell("worker:a", at=time.time() - 3600, lag=9)
         assert workers_are_idle(settings)
-        tell("worker:b", at=time.time(), lag=1, partitions=1)
+        tell("worker:b", at=time.time(), lag=1)
         assert not workers_are_idle(settings)
-        tell("worker:b", at=time.time(), lag=0, partitions=1)
+        tell("worker:b", at=time.time(), lag=0)
         assert workers_are_idle(settings)
 
 
