@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_left, insort
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence, Set
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -54,13 +55,7 @@ class DecayedTrending:
 
     def top(self, _user: int, k: int, seen: Set[int], /) -> list[int]:
         """The `k` trending items not in `seen`, best first."""
-        items: list[int] = []
-        for _, item in self._order:
-            if len(items) == k:
-                break
-            if item not in seen:
-                items.append(item)
-        return items
+        return list(islice((item for _, item in self._order if item not in seen), k))
 
 
 class ItemItem:
@@ -72,7 +67,7 @@ class ItemItem:
     ever liked have a cosine of 1, and on a young stream such pairs crowd out everything else.
 
     An item's neighbours are a sorted count plus a buffer of what came since, merged when the buffer outgrows the
-    count: adding is an append, and memory is 8 bytes for each pair that ever co-occurred.
+    count: adding is an append, and memory is 12 bytes for each pair that ever co-occurred.
     """
 
     def __init__(self, window: int = 50, recent: int = 20, damping: float = 20.0) -> None:
@@ -105,14 +100,22 @@ class ItemItem:
         liked = self._liked.get(user)
         if not liked or k < 1:
             return []
-        items: list[npt.NDArray[np.int32]] = []
-        counts: list[npt.NDArray[np.float32]] = []
-        for item in list(liked)[-self.recent :]:
-            norm = self._degrees[item] ** -0.5
-            for others, count in self._neighbours[item].parts():
-                items.append(others)
-                counts.append(count * np.float32(norm))
-        summed = np.bincount(np.concatenate(items), weights=np.concatenate(counts), minlength=len(self._degrees))
+        recent = list(liked)[-self.recent :]
+        norms = self._degrees[recent] ** -0.5
+        near = [self._neighbours[item] for item in recent]
+        pending = array("i")
+        for neighbours in near:
+            pending.extend(neighbours.pending)
+        summed = np.bincount(
+            np.concatenate([*(neighbours.items for neighbours in near), np.frombuffer(pending, dtype=np.int32)]),
+            weights=np.concatenate(
+                [
+                    *(neighbours.counts * norm for neighbours, norm in zip(near, norms, strict=True)),
+                    np.repeat(norms, [len(neighbours.pending) for neighbours in near]),
+                ]
+            ),
+            minlength=len(self._degrees),
+        )
         hidden = np.fromiter(seen, np.intp, len(seen))
         summed[hidden[hidden < len(summed)]] = 0.0
         rows = np.flatnonzero(summed)
@@ -137,7 +140,7 @@ class _Neighbours:
 
     def __init__(self) -> None:
         self.items: npt.NDArray[np.int32] = np.zeros(0, dtype=np.int32)
-        self.counts: npt.NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+        self.counts: npt.NDArray[np.float64] = np.zeros(0)
         self.pending = array("i")
 
     def add(self, others: array[int]) -> None:
@@ -145,14 +148,10 @@ class _Neighbours:
         if len(self.pending) > 64 + len(self.items):
             self._merge()
 
-    def parts(self) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]:
-        """The counts as (items, counts) pieces; an item may stand in several."""
-        pending = np.array(self.pending, dtype=np.int32)
-        return [(self.items, self.counts), (pending, np.ones(len(pending), dtype=np.float32))]
-
     def _merge(self) -> None:
-        (items, counts), (pending, ones) = self.parts()
-        merged, of = np.unique(np.concatenate([items, pending]), return_inverse=True)
+        pending = np.frombuffer(self.pending, dtype=np.int32)
+        merged, of = np.unique(np.concatenate([self.items, pending]), return_inverse=True)
+        weights = np.concatenate([self.counts, np.ones(len(pending), dtype=np.float64)])
         self.items = merged.astype(np.int32, copy=False)
-        self.counts = np.bincount(of, weights=np.concatenate([counts, ones])).astype(np.float32)
+        self.counts = np.bincount(of, weights=weights).astype(np.float64, copy=False)
         self.pending = array("i")

@@ -95,11 +95,11 @@ def test_the_classics_are_asked_before_they_learn_and_never_offer_what_was_seen(
 
 
 def test_the_half_life_is_tuned_on_the_first_tenth_and_then_kept() -> None:
-    # Twelve items wear off within the first tenth, so there a short memory wins; afterwards twelve are liked over and
-    # over while many others come once, so a long memory would have won.
+    # In the first tenth one item after the other is in fashion, so a short memory wins; afterwards eight are liked
+    # over and over while many others come once, so a long memory would have won.
     short, long = 1_800.0, 1e9
     early = [(user, user // 20 % 15, True) for user in range(300)]
-    late = [(user, user % 8 if user % 2 else 1000 + user, True) for user in range(300, 3000)]
+    late = [(user, 1000 + user if user % 4 else user // 4 % 8, True) for user in range(300, 3000)]
     score = play(PrequentialScore(half_lives_s=(short, long), list_size=10), early + late)
     report = score.report()
     assert report["trending"]["half_life_s"] == short
