@@ -16,10 +16,9 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Final, NamedTuple, Self
 
-import msgspec
-
 from deploy.child import Child
 from deploy.embedded import Embedded
+from serving.status import live_workers
 from streams.settings import Settings
 from streams.state import Store
 
@@ -29,8 +28,6 @@ _DRAIN_S: Final = 10.0
 _GRACE_S: Final = 20.0
 _POLL_S: Final = 0.05
 _DRAIN_POLL_S: Final = 0.25
-#: What a worker told of itself counts for so long; it tells four times a second.
-_FRESH_S: Final = 3.0
 _DELAY_S: Final = 1.0
 _DELAY_MAX_S: Final = 30.0
 #: A role that ran for so long before it crashed is started again with the first delay.
@@ -64,27 +61,14 @@ def scratch_settings(settings: Settings) -> Iterator[Settings]:
 def workers_are_idle(settings: Settings) -> bool:
     """Whether every worker that runs has applied and answered all that it was sent, by what the workers tell of it."""
 
-    async def read() -> dict[str, bytes]:
+    async def lags() -> list[int]:
         store = Store(settings)
         try:
-            return await store.statuses()
+            return [worker.lag for worker in await live_workers(store)]
         finally:
             await store.close()
 
-    fresh = []
-    for name, raw in asyncio.run(read()).items():
-        if name.startswith("worker:"):
-            status = msgspec.json.decode(raw, type=_Lag)
-            if time.time() - status.at < _FRESH_S:
-                fresh.append(status)
-    return all(status.lag == 0 for status in fresh)
-
-
-class _Lag(msgspec.Struct):
-    """Of what a worker tells of itself, what matters here (the rest would bring torch into this process)."""
-
-    at: float
-    lag: int
+    return not any(asyncio.run(lags()))
 
 
 class System:
