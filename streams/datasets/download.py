@@ -5,7 +5,8 @@ What is checked against what:
 - `ml-latest-small`, `ml-latest`, `ml-32m`: sets that GroupLens may replace, so the MD5 is fetched from beside the file.
   That catches a damaged transfer, and no more: whoever can change the file can change its `.md5`.
 - `movietweetings-100k`: files of one commit, by recorded SHA-256.
-`get` returns the SHA-256 of what it fetched; give it back as `sha256` to pin any set to what you once had.
+The SHA-256 of what was fetched is kept in the folder's `SHA256SUMS`; where that lies already, it is insisted on, so
+that any set can be pinned to what one once had.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPResponse
@@ -29,11 +30,12 @@ from urllib.parse import urlsplit
 
 from streams.datasets.dataset import DatasetError
 
-Progress = Callable[[str, int, int | None], None]
-"""Called with a file's name, the bytes fetched so far, and the bytes in all where the server says."""
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes fetched of a file so far, and the bytes in all where the server says; anew for each file."""
 
 _CHUNK: Final = 1 << 20
 _TIMEOUT_S: Final = 60.0
+_SUMS: Final = "SHA256SUMS"
 
 
 @dataclass(frozen=True)
@@ -115,19 +117,17 @@ def get(
     to: Path,
     *,
     progress: Progress | None = None,
-    sha256: dict[str, str] | None = None,
-    sources: dict[str, tuple[Source, ...]] = SOURCES,
-) -> dict[str, str]:
+    sources: Mapping[str, tuple[Source, ...]] = SOURCES,
+) -> Path:
     """Fetch a data set into the folder `to`, made if it is not there, ready for `open_dataset(name, to)`.
 
     Nothing lies in `to` before all of it is fetched, checked and unpacked.
 
     Args:
-        sha256: checksums to insist on, by the last part of a file's URL, as an earlier call returned them.
         sources: where the sets are; a mirror of one's own takes the same shape.
 
     Returns:
-        The SHA-256 of each file fetched, by the last part of its URL.
+        `to`.
 
     Raises:
         DatasetError: no such set, no connection, a checksum that differs, an archive that is not what it should be,
@@ -135,7 +135,7 @@ def get(
     """
     if name not in sources:
         raise DatasetError(f"{name!r} cannot be fetched; these can: {', '.join(sources)}")
-    found: dict[str, str] = {}
+    pinned = _pinned(to / _SUMS)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as scratch:
         unpacked = Path(scratch) / "unpacked"
@@ -143,10 +143,9 @@ def get(
         for source in sources[name]:
             file = PurePosixPath(urlsplit(source.url).path).name
             fetched = Path(scratch) / file
-            found[file] = _fetch(source, fetched, progress)
-            pinned = (sha256 or {}).get(file, found[file])
-            if pinned != found[file]:
-                raise DatasetError(f"{source.url}: its SHA-256 is {found[file]}, not {pinned} as you pinned it")
+            found = _fetch(source, fetched, progress)
+            if pinned.setdefault(file, found) != found:
+                raise DatasetError(f"{source.url}: its SHA-256 is {found}, not {pinned[file]} as {to / _SUMS} pins it")
             if source.max_unpacked_bytes:
                 _unpack(fetched, unpacked, source.max_unpacked_bytes)
             else:
@@ -157,7 +156,14 @@ def get(
                 raise DatasetError(f"{to / path.name} is there already; remove it or name another folder")
         for path in unpacked.iterdir():
             path.rename(to / path.name)
-    return found
+        (to / _SUMS).write_text("".join(f"{sha256}  {file}\n" for file, sha256 in sorted(pinned.items())))
+    return to
+
+
+def _pinned(sums: Path) -> dict[str, str]:
+    """The SHA-256 of files by name, out of a file as `sha256sum` writes it; empty where there is none."""
+    lines = sums.read_text().splitlines() if sums.is_file() else []
+    return {file: sha256 for sha256, _, file in (line.partition("  ") for line in lines)}
 
 
 def _fetch(source: Source, to: Path, progress: Progress | None) -> str:
@@ -174,7 +180,7 @@ def _fetch(source: Source, to: Path, progress: Progress | None) -> str:
             sha256.update(chunk)
             file.write(chunk)
             if progress is not None:
-                progress(to.name, done, total)
+                progress(done, total)
     if total is not None and done != total:
         raise DatasetError(f"{source.url}: got {done:,} of {total:,} bytes; try again")
     expected_md5 = _md5_beside(source.url) if source.md5_beside else source.md5

@@ -83,7 +83,7 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def fetched(publisher: Publisher, to: Path, path: str, content: bytes, **checks: object) -> dict[str, str]:
+def fetched(publisher: Publisher, to: Path, path: str, content: bytes, **checks: object) -> Path:
     publisher.files[path] = content
     source = Source(publisher.url + path, max_bytes=100_000, max_unpacked_bytes=1_000_000, **checks)  # type: ignore[arg-type]
     return get("set", to, sources={"set": (source,)})
@@ -92,15 +92,16 @@ def fetched(publisher: Publisher, to: Path, path: str, content: bytes, **checks:
 def test_an_archive_is_checked_unpacked_flat_and_reported(publisher: Publisher, tmp_path: Path) -> None:
     content = zipped({"ml-1m/": b"", "ml-1m/ratings.dat": b"1::1::5::1\n", "ml-1m/README": b"read me"})
     publisher.files |= {"/ml.zip": content, "/ml.zip.md5": f"MD5 (ml.zip) = {md5(content).upper()}\n".encode()}
-    steps: list[tuple[str, int, int | None]] = []
+    steps: list[tuple[int, int | None]] = []
     source = Source(f"{publisher.url}/ml.zip", max_bytes=10_000, max_unpacked_bytes=10_000, md5_beside=True)
-    found = get("set", tmp_path / "a" / "ml", progress=lambda *step: steps.append(step), sources={"set": (source,)})
-    assert found == {"ml.zip": hashlib.sha256(content).hexdigest()}
-    assert {path.name: path.read_bytes() for path in (tmp_path / "a" / "ml").iterdir()} == {
+    folder = get("set", tmp_path / "a" / "ml", progress=lambda *step: steps.append(step), sources={"set": (source,)})
+    assert folder == tmp_path / "a" / "ml"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "SHA256SUMS": f"{hashlib.sha256(content).hexdigest()}  ml.zip\n".encode(),
         "ratings.dat": b"1::1::5::1\n",
         "README": b"read me",
     }
-    assert steps == [("ml.zip", len(content), len(content))]
+    assert steps == [(len(content), len(content))]
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["ml"]
 
 
@@ -113,7 +114,7 @@ def test_plain_files_are_fetched_side_by_side(publisher: Publisher, tmp_path: Pa
         )
     }
     get("set", tmp_path, sources=sources)
-    assert {path.name for path in tmp_path.iterdir()} == {"ratings.dat", "movies.dat"}
+    assert {path.name for path in tmp_path.iterdir()} == {"ratings.dat", "movies.dat", "SHA256SUMS"}
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred])
@@ -128,14 +129,14 @@ def test_no_name_in_an_archive_leads_out_of_the_folder(publisher: Publisher, tmp
     content = pack(hostile)  # type: ignore[operator]
     fetched(publisher, tmp_path / "deep" / "set", "/set.bin", content)
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == {
-        f"deep/set/{name}.csv" for name in ("up", "root", "windows", "in")
+        f"deep/set/{name}" for name in ("up.csv", "root.csv", "windows.csv", "in.csv", "SHA256SUMS")
     }
 
 
 def test_links_in_an_archive_are_passed_over(publisher: Publisher, tmp_path: Path) -> None:
     content = tarred({"log.csv": b"mine"}, links={"log.csv": str(tmp_path / "victim"), "passwd": "/etc/passwd"})
     fetched(publisher, tmp_path / "set", "/set.tar.gz", content)
-    assert [path.name for path in (tmp_path / "set").iterdir()] == ["log.csv"]
+    assert {path.name for path in (tmp_path / "set").iterdir()} == {"log.csv", "SHA256SUMS"}
     assert not (tmp_path / "victim").exists()
 
 
@@ -157,10 +158,17 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(publisher: Publisher, tm
     ):
         with pytest.raises(DatasetError, match=f"its {message} is .*do not use it"):
             fetched(publisher, tmp_path / "set", path, content, **checks)
-    source = Source(f"{publisher.url}/a.zip", max_bytes=10_000, max_unpacked_bytes=10_000)
-    with pytest.raises(DatasetError, match="as you pinned it"):
-        get("set", tmp_path / "set", sources={"set": (source,)}, sha256={"a.zip": "0" * 64})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_set_fetched_before_is_pinned_to_what_it_was(publisher: Publisher, tmp_path: Path) -> None:
+    content = zipped({"a.csv": b"1"})
+    fetched(publisher, tmp_path, "/a.zip", content)
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(DatasetError, match=r"its SHA-256 is .*as .*SHA256SUMS pins it"):
+        fetched(publisher, tmp_path, "/a.zip", zipped({"a.csv": b"2"}))
+    fetched(publisher, tmp_path, "/a.zip", content)
+    assert (tmp_path / "a.csv").read_bytes() == b"1"
 
 
 @pytest.mark.parametrize(
