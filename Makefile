@@ -26,7 +26,7 @@ lint: $(VENV)/.installed-dev ## check style and format
 types: $(VENV)/.installed-dev ## check types
 	$(BIN)/mypy
 
-schemas: $(VENV)/.installed ## write docs/schemas and docs/asyncapi.json anew
+schemas: $(VENV)/.installed ## write docs/schemas, docs/asyncapi.json and docs/settings.md anew
 	$(BIN)/python -m streams.schemas
 
 clean: ## remove the virtual environment, caches and the default data folder

@@ -1,15 +1,17 @@
-"""The wire contract for other languages: JSON Schema of each message and an AsyncAPI document, made from the types.
+"""The documents made from the types: JSON Schema of each message, AsyncAPI of the topics, and the settings' table.
 
 `python -m streams.schemas [FOLDER]` writes them, into docs/ by default.
 """
 
 import json
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
 import msgspec
 from msgspec import Struct
+from pydantic import BaseModel
 
 from streams.events import (
     NEEDED,
@@ -24,6 +26,7 @@ from streams.events import (
     UserRecord,
     encode,
 )
+from streams.settings import Settings, leaves, variable
 from streams.topics import COMPACTED, KEYED_BY
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -255,11 +258,57 @@ def _channel(topic: str, message: Message) -> dict[str, Any]:
     }
 
 
+_SETTINGS_INTRO: Final = """\
+# Settings
+
+Made from the types by `make schemas`. `millstream config` prints what is in force and where each value came from.
+
+A setting comes from the command line, else from its environment variable, else from `.env`, else from
+`millstream.toml` in the working folder (or the file that `MILLSTREAM_CONFIG` names), else it is the default. In TOML
+the sections are tables: `MILLSTREAM_INGEST__SEEN_MAX=100` is `seen_max = 100` under `[ingest]`. A list is JSON in a
+variable: `MILLSTREAM_INGEST__SEGMENTS='["country"]'`. Passwords, in URLs too, are never printed.
+"""
+
+
+def settings_page() -> str:
+    """Every setting with its variable, default and meaning, as Markdown."""
+    lines = [_SETTINGS_INTRO.rstrip()]
+    section = None
+    for name, info in Settings.model_fields.items():
+        value = info.get_default(call_default_factory=True)
+        nested = isinstance(value, BaseModel) or is_dataclass(value)
+        heading = name if nested else "general"
+        if heading != section:
+            about = (type(value).__doc__ or "").strip().partition("\n")[0] if nested else "Servers, topics and files."
+            lines += [
+                "",
+                f"## {heading}",
+                "",
+                about,
+                "",
+                "| variable | default | what it does |",
+                "| --- | --- | --- |",
+            ]
+            section = heading
+        lines += [
+            f"| `{variable(path)}` | {_default(default)} | {meaning or info.description or ''} |".replace("  |", " |")
+            for path, default, meaning in leaves(value, name)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: object) -> str:
+    if isinstance(value, tuple | bool):
+        return f"`{json.dumps(value)}`"
+    return f"`{value}`" if str(value) else "empty"
+
+
 def documents() -> dict[str, str]:
     """File, relative to docs/ -> its content."""
     made = {f"schemas/{message.file}": json_schema(message) for message in MESSAGES.values()}
     made["asyncapi.json"] = asyncapi()
-    return {file: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for file, content in made.items()}
+    texts = {file: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for file, content in made.items()}
+    return texts | {"settings.md": settings_page()}
 
 
 def write(folder: Path) -> None:

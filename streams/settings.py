@@ -1,9 +1,11 @@
 """Settings: one typed object, read once from command line, environment, .env and millstream.toml, then passed down."""
 
 import difflib
+import inspect
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -294,8 +296,7 @@ def load(**overrides: Any) -> Settings:
 def explain(settings: Settings) -> list[Row]:
     """Every setting in force and where it came from, in the order of declaration."""
     return [
-        Row(name, _shown(value), _origin(settings._origins, name), meaning)
-        for name, value, meaning in _leaves(settings)
+        Row(name, _shown(value), _origin(settings._origins, name), meaning) for name, value, meaning in leaves(settings)
     ]
 
 
@@ -308,14 +309,16 @@ def _shown(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _leaves(value: object, path: str = "", meaning: str = "") -> Iterator[tuple[str, object, str]]:
+def leaves(value: object, path: str = "", meaning: str = "") -> Iterator[tuple[str, object, str]]:
+    """Each single setting under a settings object: its dotted name, its value, and what it is for where said."""
     if isinstance(value, BaseModel):
         known: Mapping[str, FieldInfo] = type(value).model_fields
         for name, info in known.items():
-            yield from _leaves(getattr(value, name), f"{path}.{name}" if path else name, info.description or "")
+            yield from leaves(getattr(value, name), f"{path}.{name}" if path else name, info.description or "")
     elif is_dataclass(value) and not isinstance(value, type):
+        meanings = _attributes(type(value))
         for each in fields(value):
-            yield from _leaves(getattr(value, each.name), f"{path}.{each.name}")
+            yield from leaves(getattr(value, each.name), f"{path}.{each.name}", meanings.get(each.name, ""))
     else:
         yield path, value, meaning
 
@@ -329,6 +332,12 @@ def _layers(overrides: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
         (".env", DotEnvSettingsSource(Settings)()),
         (str(file), TomlConfigSettingsSource(Settings, toml_file=file)()),
     ]
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """What a class's docstring says of each attribute; the models' dataclasses know no pydantic to say it with."""
+    found = re.finditer(r"^ {4,8}(\w+(?:, \w+)*): (.+(?:\n {8,12}\S.*)*)$", inspect.getdoc(cls) or "", re.MULTILINE)
+    return {name: " ".join(match[2].split()).rstrip(".") for match in found for name in match[1].split(", ")}
 
 
 def _config_file() -> Path:
