@@ -1,0 +1,45 @@
+"""The pages under docs/ name only what exists: files, folders, commands and settings."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from serving.cli import main
+from streams.settings import Settings, variable
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
+NOT_SETTINGS = {"MILLSTREAM_CONFIG", "MILLSTREAM_TEST_BROKER", "MILLSTREAM_TEST_REDIS"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_variable_is_a_setting(page: Path) -> None:
+    known = {variable(name) for name in Settings.model_fields} | NOT_SETTINGS
+    named = {name.partition("__")[0] for name in re.findall(r"MILLSTREAM_[A-Z_]*[A-Z]", page.read_text())}
+    assert named <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_exists(page: Path) -> None:
+    for words in re.findall(r"`(?:\S*/)?millstream ([a-z][a-z -]*)", page.read_text()):
+        command: click.Command = main
+        for word in words.split():
+            if word.startswith("-") or not isinstance(command, click.Group):
+                break
+            found = command.get_command(click.Context(main), word)
+            assert found is not None, f"millstream {words}"
+            command = found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_of_ours_that_is_named_is_there(page: Path) -> None:
+    for path in re.findall(r"`((?:deploy|docs|models|serving|streams|tests)/[\w./]+\.\w+)`", page.read_text()):
+        assert (ROOT / path).exists(), path
