@@ -5,6 +5,7 @@ and the sample log keeps them.
 """
 
 import hashlib
+import re
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
@@ -169,9 +170,13 @@ _event_decoder = msgspec.json.Decoder(Event)
 _item_decoder = msgspec.json.Decoder(ItemRecord)
 _user_decoder = msgspec.json.Decoder(UserRecord)
 _object_decoder = msgspec.json.Decoder(dict[str, Any])
+_raw_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _canonical_encoder = msgspec.json.Encoder(order="sorted")
 _encoder = msgspec.json.Encoder()
 
+#: Deeper nesting is refused: what decodes it and what handles it later recurse, each with its own limit.
+_MAX_DEPTH: Final = 32
+_STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
 _KNOWN_FIELDS: Final = frozenset(Event.__struct_fields__)
 
 
@@ -196,14 +201,18 @@ def decode_event(raw: bytes | None, *, max_bytes: int = 65_536) -> Event:
 
 
 def derived_event_id(raw: bytes) -> str:
-    """An id out of the content, the order of its fields aside: an exact copy of an event gets the same id."""
-    canonical = _canonical_encoder.encode(_object_decoder.decode(raw))
+    """An id out of the content, the order of its fields aside: an exact copy of an event gets the same id.
+
+    Raises:
+        BadRecord: a field that the contract does not know holds a number too large to be one.
+    """
+    canonical = _canonical_encoder.encode(_decode(_object_decoder, raw, len(raw)))
     return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
-def unknown_fields(raw: bytes) -> dict[str, Any]:
-    """The fields of an event that the contract does not know."""
-    return {name: value for name, value in _object_decoder.decode(raw).items() if name not in _KNOWN_FIELDS}
+def unknown_fields(raw: bytes) -> dict[str, msgspec.Raw]:
+    """The fields of an event that the contract does not know, each as the JSON it came in."""
+    return {name: value for name, value in _raw_fields_decoder.decode(raw).items() if name not in _KNOWN_FIELDS}
 
 
 def decode_item(raw: bytes, *, max_bytes: int = 262_144) -> ItemRecord:
@@ -229,12 +238,32 @@ def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | None, max_bytes: int)
         raise BadRecord("the record has no value; a JSON object is needed")
     if len(raw) > max_bytes:
         raise BadRecord(f"the record has {len(raw):,} bytes; at most {max_bytes:,} are taken")
+    if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and _depth(raw) > _MAX_DEPTH:
+        raise BadRecord(f"nested more than {_MAX_DEPTH} deep")
     try:
+        if not raw.isascii():
+            raw.decode()  # the decoder passes over what it does not keep, bytes that are not UTF-8 included
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        raise BadRecord(message, path.strip("`").lstrip(".")) from None
+        message, _, place = str(error).partition(" - at `")
+        raise BadRecord(message, _field(message, place)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRecord(f"not JSON: {error}") from None
-    except RecursionError:
-        raise BadRecord("not usable JSON: nested too deeply") from None
+
+
+def _depth(raw: bytes) -> int:
+    """How deep the brackets of a JSON text are nested, those inside strings aside."""
+    depth = deepest = 0
+    for token in _STRING_OR_BRACKET.findall(raw):
+        depth += 1 if token in b"[{" else -1 if token in b"]}" else 0
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _field(message: str, place: str) -> str:
+    """The field that a validation error is about: "$.a", "key` in `$.a" for a key of a, or a field that is missing."""
+    path = place.rpartition("$")[2].strip("`")
+    path = path.removeprefix(".") if path.startswith(".") else ""
+    if not path and message.startswith("Object missing required field"):
+        return message.split("`")[1]
+    return path
