@@ -65,14 +65,18 @@ class Refresh:
         """The model in service."""
         return self._ranker.model.version if self._ranker else "none"
 
-    async def follow_model(self, every_s: float = 0.2) -> None:
-        """Load each version that goes into service, beside the one that serves; never returns."""
+    async def follow_model(self, on_loaded: Callable[[], Awaitable[object]], every_s: float = 0.2) -> None:
+        """Load each version that goes into service, beside the one that serves; never returns.
+
+        `settle` swaps it in before its next batch; `on_loaded` sees to it that one comes soon.
+        """
         loaded = ""
         while True:
             version = self._artefacts.current()
             if version is not None and version != loaded:
                 self._next = await asyncio.to_thread(Recommender.load, self._artefacts.path(version))
                 loaded = version
+                await on_loaded()
             await asyncio.sleep(every_s)
 
     async def settle(self, owed: list[Owed]) -> None:

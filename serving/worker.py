@@ -85,7 +85,7 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
     @app.task
     async def follow_model() -> None:
         if refresh_lists:
-            await refresher.follow_model()
+            await refresher.follow_model(lambda: owed.put(Owed(acknowledge=lambda: None)))
 
     @app.timer(0.25)
     async def tell() -> None:

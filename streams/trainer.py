@@ -144,7 +144,7 @@ class Trainer:
         training = self._settings.training
         last = self._milestones
         if last.trained_events == 0:
-            return Due(training.first_events, float("inf"), training.first_events)
+            return Due(training.first_events, None, training.first_events)
         return Due(
             events=last.trained_events + training.every_events,
             ts=last.trained_ts + training.every_s * 1000.0,

@@ -7,14 +7,15 @@ STATUS = "trainer"
 
 
 class Due(msgspec.Struct):
-    """When the next training is due: at so many events logged, or at this event time with `least` events logged."""
+    """When the next training is due: at so many events logged, or at this event time (ms) with `least` events logged."""
 
     events: int
-    ts: float
+    ts: float | None
     least: int
 
     def is_due(self, logged: int, newest_ts: int) -> bool:
-        return logged >= self.events or (newest_ts >= self.ts and logged >= self.least)
+        by_time = self.ts is not None and newest_ts >= self.ts and logged >= self.least
+        return by_time or logged >= self.events
 
 
 class TrainerStatus(msgspec.Struct):

@@ -1,5 +1,6 @@
 """The whole loop: events in over Kafka with kafka-python, lists out, and all that lies between."""
 
+import asyncio
 import json
 import random
 import time
@@ -8,7 +9,9 @@ import msgspec
 import pytest
 import redis
 
+from serving.status import live_workers
 from streams.events import DeadLetter, ModelAnnouncement, Recommendations
+from streams.state import Store
 from tests.conftest import MakeSettings
 from tests.end_to_end.conftest import Process, World, system_settings
 from tests.waiting import wait_until
@@ -49,6 +52,17 @@ def answer(world: World, user: str, event: bytes, event_id: str) -> Recommendati
     return newest
 
 
+def models_in_service(world: World) -> set[str]:
+    async def read() -> set[str]:
+        store = Store(world.settings)
+        try:
+            return {worker.model for worker in await live_workers(store)}
+        finally:
+            await store.close()
+
+    return asyncio.run(read())
+
+
 @pytest.fixture(scope="module")
 def trained(world: World) -> World:
     """The world after its first training, on users who like either drama or comedy and never both."""
@@ -71,6 +85,7 @@ def trained(world: World) -> World:
     models.close()
     announced = [msgspec.json.decode(value or b"", type=ModelAnnouncement) for _, value in found]
     assert announced[0].metrics and announced[0].checksums and announced[0].why
+    wait_until(lambda: "trending" not in models_in_service(world), "the worker takes the model into service")
     return world
 
 
