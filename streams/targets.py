@@ -134,13 +134,21 @@ class KafkaTarget:
         """The TLS settings, or None for a protocol without TLS.
 
         Raises:
-            OSError: a certificate or key file is missing or is not what it should be (`ssl.SSLError` is an OSError).
+            OSError: a certificate or key file is missing, or is not what it should be.
         """
         if not self.security_protocol.endswith("SSL"):
             return None
-        context = ssl.create_default_context(cafile=str(self.ssl_cafile) if self.ssl_cafile else None)
-        if self.ssl_certfile:
-            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+            path: Path | None = getattr(self, name)
+            if path is not None and not path.is_file():
+                raise FileNotFoundError(f"the broker URL's {name} {path} is not a file")
+        try:
+            context = ssl.create_default_context(cafile=self.ssl_cafile)
+            if self.ssl_certfile:
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+        except ssl.SSLError as error:
+            files = [str(path) for path in (self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile) if path]
+            raise OSError(f"the broker URL's TLS files ({', '.join(files)}) cannot be used: {error}") from None
         return context
 
     def aiokafka_options(self) -> dict[str, Any]:

