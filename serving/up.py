@@ -18,9 +18,9 @@ from typing import Final, NamedTuple, Self
 
 from deploy.child import Child
 from deploy.embedded import Embedded
-from serving.status import live_workers
 from streams.settings import Settings
 from streams.state import Store
+from streams.status import live_workers
 
 log = logging.getLogger(__name__)
 

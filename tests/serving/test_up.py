@@ -17,10 +17,10 @@ import pytest
 
 from deploy.embedded import AlreadyRunning, Embedded, find
 from serving import up
-from serving.status import WorkerStatus
 from serving.up import Role, System, roles, scratch_settings, workers_are_idle
 from streams.settings import Settings
 from streams.state import Store
+from streams.status import WorkerStatus
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +161,7 @@ def test_an_interrupted_command_ends_in_order_with_exit_code_0(tmp_path: Path, i
     code = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from serving.status import WorkerStatus
+from streams.status import WorkerStatus
 from serving.up import Role, run_up
 from streams.settings import Settings
 argv = [sys.executable, "-c", {STAND_IN!r}]
