@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+import psutil
+
 
 def wait_until(condition: Callable[[], object], what: str, *, within_s: float = 30.0) -> None:
     """Wait until the condition holds; a test that waits in vain fails with `what` it waited for."""
@@ -10,3 +12,11 @@ def wait_until(condition: Callable[[], object], what: str, *, within_s: float = 
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
         time.sleep(0.02)
+
+
+def ended(pid: int) -> bool:
+    """Whether the process has ended; nobody may have asked for its exit code yet."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

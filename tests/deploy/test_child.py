@@ -8,25 +8,17 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from deploy import leash
 from deploy.child import Child
-from tests.waiting import wait_until
+from tests.waiting import ended, wait_until
 
 ROOT = Path(__file__).parents[2]
 
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
-
-
-def ended(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_its_output_is_logged_and_its_exit_told(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from deploy.embedded import AlreadyRunning, Embedded, EmbeddedError, Servers, find
-from tests.waiting import wait_until
+from tests.waiting import ended, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,7 +77,7 @@ def test_redis_keeps_its_state_over_a_restart_and_nothing_is_left_running(tmp_pa
         redis_of(servers).set("kept", "yes")
         (pid,) = embedded.pids.values()
     assert find(tmp_path) is None
-    assert not psutil.pid_exists(pid)
+    assert ended(pid)
     with embedded as servers:
         assert redis_of(servers).get("kept") == b"yes"
 
@@ -122,7 +123,7 @@ def test_killing_the_parent_leaves_nothing_running_and_the_state_kept(tmp_path: 
         parent.kill()
         parent.wait()
     for pid in run["processes"]:
-        wait_until(lambda pid=pid: not psutil.pid_exists(int(pid)), "the servers' end")  # type: ignore[misc]
+        wait_until(partial(ended, int(pid)), "the servers' end")
     assert find(tmp_path) is None
     with Embedded(tmp_path, broker=False) as servers:
         assert redis_of(servers).get("kept") == b"yes"
