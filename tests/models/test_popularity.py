@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.popularity import Popularity, PopularityConfig
+from models.popularity import Popularity, PopularityConfig, merged
 
 CONFIG = PopularityConfig(half_lives_s=(3_600.0, 259_200.0), windows_s=(60, 3_600))
 START = 1_700_000_000_000
@@ -165,3 +165,9 @@ def test_one_half_life_halves_a_count(k: int) -> None:
     popularity.add([0] * k, [START] * k, [True] * k)
     popularity.add([0], [START + 3_600_000], [False])
     assert math.isclose(popularity.records[0, 1], k / 2)
+
+
+@given(events, st.lists(st.integers(0, 2), min_size=60, max_size=60))
+def test_records_counted_apart_merge_to_those_counted_together(log: Log, parts: list[int]) -> None:
+    apart = [counted([event for event, part in zip(log, parts, strict=False) if part == p]).records for p in range(3)]
+    np.testing.assert_allclose(merged(np.stack(apart), CONFIG), counted(log).records, rtol=1e-9, atol=1e-12)
