@@ -8,9 +8,10 @@ from typing import Any
 import click
 from rich.table import Table
 
-from serving.cli_data import datasets, replay
+from serving.cli_data import datasets, demo, replay
 from serving.console import out, read_settings, set_up_logging, tells_errors
 from streams.settings import Settings, explain, load
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="millstream")
@@ -213,6 +214,7 @@ def doctor(as_json: bool) -> None:
 
 main.add_command(datasets)
 main.add_command(replay)
+main.add_command(demo)
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,7 @@
 """The commands that work on data: data sets, replay, evaluation and the demo."""
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from serving.console import err, out, read_settings, set_up_logging, tells_errors
-from streams.settings import Settings
+from streams.settings import Settings, load
 
 DATA = click.option(
     "--data",
@@ -36,8 +37,10 @@ def running_system(settings: Settings) -> Iterator[Settings]:
     if not settings.uses_embedded:
         yield settings
         return
-    with scratch_settings(settings) as scratch, System(scratch, workers=1) as system:
-        yield system.settings
+    with scratch_settings(settings) as scratch:
+        system = System(scratch)
+        with system:
+            yield system.settings
 
 
 @click.group()
@@ -67,7 +70,9 @@ def datasets_get(name: str, to: Path | None) -> None:
 
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), console=err) as progress:
         task = progress.add_task(f"downloading {name}", total=None)
-        folder = get(name, to or Path("data") / name, progress=lambda n, of: progress.update(task, completed=n, total=of))
+        folder = get(
+            name, to or Path("data") / name, progress=lambda n, of: progress.update(task, completed=n, total=of)
+        )
     out.print(f"{name} is in {folder}")
 
 
@@ -86,7 +91,9 @@ def _speed(_: click.Context, __: click.Parameter, value: str) -> float | None:
 @click.command()
 @DATASET
 @DATA
-@click.option("--speed", default="max", show_default=True, callback=_speed, help="max, or times the log's own pace: 1x.")
+@click.option(
+    "--speed", default="max", show_default=True, callback=_speed, help="max, or times the log's own pace: 1x."
+)
 @click.option("--limit", type=click.IntRange(1), help="Play the first N events only.")
 @click.option("--wait/--no-wait", default=True, help="Keep in step with the lists and trainings, or send flat out.")
 @REPORT
@@ -98,8 +105,8 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
     default) the score does not depend on the machine's speed. Exit status 1 when an event was lost.
     """
     from streams.datasets import open_dataset
-    from streams.replay import Replay
     from streams.replay import Progress as Played
+    from streams.replay import Replay
 
     settings = read_settings()
     set_up_logging(settings)
@@ -129,6 +136,22 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
     if result["events_lost"]:
         err.print(f"[red]{result['events_lost']:,} events were lost[/red]")
         sys.exit(1)
+
+
+@click.command()
+@click.option("--seconds", default=300.0, show_default=True, type=click.FloatRange(10), help="How long to play.")
+@tells_errors
+def demo(seconds: float) -> None:
+    """See the whole loop at work: a simulated world on a system of its own, with a live view. Ctrl-C ends it."""
+    from serving.demo import DEMO_TRAINING, Demo
+    from serving.up import System, scratch_settings
+
+    out.print("starting broker, Redis, worker and trainer …")
+    settings = load(training=DEMO_TRAINING, broker_url="embedded://", redis_url="embedded://", log_level="WARNING")
+    with scratch_settings(settings) as scratch:
+        system = System(scratch)
+        with system, contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(Demo(system.settings, seconds, out).run())
 
 
 def _show_report(result: dict[str, Any]) -> None:

@@ -29,8 +29,8 @@ err = Console(stderr=True, highlight=False)
 
 #: Faults of the surroundings, not of the program: told in one line, without a traceback.
 FAULTS = (
-    SettingsError, EmbeddedError, BrokerAway, StateAway, DatasetError, ReplayError, BadRecord, ArtefactError, KafkaError,
-    RedisError, OSError,
+    SettingsError, EmbeddedError, BrokerAway, StateAway, DatasetError, ReplayError, BadRecord, ArtefactError,
+    KafkaError, RedisError, OSError,
 )  # fmt: skip
 
 
@@ -62,10 +62,11 @@ def read_settings(**overrides: Any) -> Settings:
 def set_up_logging(settings: Settings) -> None:
     """One line a record, on standard error; the libraries speak up from warnings on."""
     logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr, force=True
+        level=settings.log_level,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+        force=True,
     )
     if settings.log_level != "DEBUG":
         for name in ("faust", "mode", "aiokafka", "kafka", "asyncio", "redis"):
             logging.getLogger(name).setLevel(logging.WARNING)
-
-

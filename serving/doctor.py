@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Literal, NamedTuple
 
-import msgspec
 from kafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from models.artefact import ArtefactError, ArtefactStore
-from serving.status import PREFIX, SILENT_S, WorkerStatus, live_workers
 from streams import topics
 from streams.settings import Settings, SettingsError
 from streams.state import StateAway, Store
-from streams.trainer_status import STATUS, TrainerStatus
+from streams.status import SILENT_S, WORKER, TrainerStatus, WorkerStatus, live_workers, trainer_status
 
 
 class Finding(NamedTuple):
@@ -37,7 +35,13 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _broker(settings)
     yield from asyncio.run(_state(settings))
     yield from _artefacts(settings)
-    yield Finding("versions", "ok", ", ".join(f"{name} {version(name)}" for name in ("millstream", "faust-streaming", "aiokafka", "torch", "faiss-cpu")))
+    yield Finding(
+        "versions",
+        "ok",
+        ", ".join(
+            f"{name} {version(name)}" for name in ("millstream", "faust-streaming", "aiokafka", "torch", "faiss-cpu")
+        ),
+    )
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
@@ -80,10 +84,14 @@ async def _state(settings: Settings) -> list[Finding]:
         items = await store.count_described()
         totals = await store.totals()
         findings.append(
-            Finding("state", "ok", f"{items:,} items described, {totals.get('applied', 0):,} events applied, "
-                    f"{totals.get('copies', 0):,} copies, {totals.get('dead_letters', 0):,} dead letters")
+            Finding(
+                "state",
+                "ok",
+                f"{items:,} items described, {totals.get('applied', 0):,} events applied, "
+                f"{totals.get('copies', 0):,} copies, {totals.get('dead_letters', 0):,} dead letters",
+            )
         )
-        return findings + [*_roles(await live_workers(store), (await store.statuses()).get(STATUS))]
+        return [*findings, *_roles(await live_workers(store), await trainer_status(store))]
     except (StateAway, RedisError, OSError) as error:
         return [Finding("redis", "fault", str(error), "start it, or set MILLSTREAM_REDIS_URL")]
     finally:
@@ -93,25 +101,27 @@ async def _state(settings: Settings) -> list[Finding]:
 def _memory_policy(policy: str) -> list[Finding]:
     if policy in ("noeviction", ""):
         return []
-    return [
-        Finding("redis", "fault", f"maxmemory-policy is {policy}: it may throw state away", "set it to noeviction")
-    ]
+    return [Finding("redis", "fault", f"maxmemory-policy is {policy}: it may throw state away", "set it to noeviction")]
 
 
-def _roles(alive: list[WorkerStatus], raw: bytes | None) -> Iterator[Finding]:
+def _roles(alive: list[WorkerStatus], trainer: TrainerStatus | None) -> Iterator[Finding]:
     if not alive:
         yield Finding("workers", "fault", "none runs", "start `millstream worker` (or `millstream up`)")
     for worker in alive:
-        text = f"{worker.name.removeprefix(PREFIX)} serves model {worker.model}, {worker.partitions} partitions, lag {worker.lag:,}"
+        name = worker.name.removeprefix(WORKER)
+        text = f"{name} serves model {worker.model}, {worker.partitions} partitions, lag {worker.lag:,}"
         if worker.lag > 100_000:
             yield Finding("worker", "warning", text, "it falls behind: start more workers (up to one a partition)")
         else:
             yield Finding("worker", "ok", text)
-    trainer = msgspec.json.decode(raw, type=TrainerStatus) if raw else None
     if trainer is None or time.time() - trainer.at > SILENT_S:
         yield Finding("trainer", "fault", "none runs", "start `millstream trainer` (or `millstream up`)")
     else:
-        doing = f"training: {trainer.stage} {trainer.done:.0%}" if trainer.busy else f"next training at {trainer.due.events:,}"
+        doing = (
+            f"training: {trainer.stage} {trainer.done:.0%}"
+            if trainer.busy
+            else f"next training at {trainer.due.events:,}"
+        )
         yield Finding("trainer", "ok", f"{trainer.logged:,} events logged, {doing}")
 
 
@@ -120,7 +130,9 @@ def _artefacts(settings: Settings) -> Iterator[Finding]:
     current = store.current()
     if current is None:
         yield Finding(
-            "artefacts", "warning", f"no model yet: lists are trending alone until {settings.training.first_events:,} events"
+            "artefacts",
+            "warning",
+            f"no model yet: lists are trending alone until {settings.training.first_events:,} events",
         )
         return
     try:

@@ -1,4 +1,4 @@
-"""The model in service: an artefact's rows, the catalogue's numbers and the live trends, brought together to rank users."""
+"""The ranker: the model in service with the catalogue and the live trends, ready to rank users."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -113,7 +113,7 @@ class Ranker:
         return lists
 
     def _trend_of(self, state: UserState, profile: UserRecord | None) -> str:
-        """The segment whose trends the user gets: everyone's, or without history the narrowest that is well supported."""
+        """The segment whose trends the user gets: everyone's; without history the narrowest well supported one."""
         if len(state.sequence) or profile is None:
             return EVERYONE
         supported = [

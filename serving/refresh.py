@@ -98,8 +98,7 @@ class Refresh:
             batch.acknowledge()
 
     async def _take_changes(self) -> None:
-        await self._catalogue.sync()
-        changed_trends = await self._trends.sync()
+        _, changed_trends = await asyncio.gather(self._catalogue.sync(), self._trends.sync())
         if self._next is not None:
             model, self._next = self._next, None
             self._catalogue.drain_changed()  # the new ranker starts from all there is
@@ -123,8 +122,7 @@ class Refresh:
             for (user, cause), state, ranked in zip(causes.items(), states, lists, strict=True)
         ]
         arrivals = [await self._publish(user, payload) for user, payload in payloads]
-        await asyncio.gather(*arrivals)
-        await self._store.put_lists(payloads)
+        await asyncio.gather(self._store.put_lists(payloads), *arrivals)
         self._count(causes.values())
 
     def _list(

@@ -10,16 +10,17 @@ import numpy as np
 from faust.types import StreamT
 
 from serving.refresh import Owed, Refresh
-from serving.status import PREFIX, WorkerStatus
 from streams.app import make_app
 from streams.catalogue import Catalogue, keep_items, keep_users
 from streams.events import DeadLetter, encode
 from streams.ingest import ingest
 from streams.settings import Settings
 from streams.state import Store
+from streams.status import WORKER, WorkerStatus
 from streams.topics import TopicNames
 from streams.transport import BatchApp, RecordBatch
 from streams.trends import Trends
+
 
 def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool = True) -> BatchApp:
     """The worker's Faust app; `logs` are the identities of the topics' logs.
@@ -33,7 +34,7 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
     lists = app.topic(names.recommendations, key_serializer="raw", value_serializer="raw")
     dead_letters = app.topic(names.dead_letters, key_serializer="raw", value_serializer="raw")
     owed = app.channel(maxsize=4)
-    status = WorkerStatus(f"{PREFIX}{socket.gethostname()}:{os.getpid()}", started_at=time.time())
+    status = WorkerStatus(f"{WORKER}{socket.gethostname()}:{os.getpid()}", started_at=time.time())
 
     async def publish(user_id: str, payload: bytes | None) -> Awaitable[object]:
         return await lists.send(key=user_id.encode(), value=payload)
@@ -41,7 +42,8 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
     async def bury(letters: list[DeadLetter]) -> list[Awaitable[object]]:
         status.dead_letters += len(letters)
         return [
-            await dead_letters.send(key=f"{x.topic}-{x.partition}-{x.offset}".encode(), value=encode(x)) for x in letters
+            await dead_letters.send(key=f"{x.topic}-{x.partition}-{x.offset}".encode(), value=encode(x))
+            for x in letters
         ]
 
     refresher = Refresh(settings, store, catalogue, Trends(store, settings), publish)
@@ -100,4 +102,3 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
         await store.put_status(status.name, encode(status))
 
     return app
-

@@ -1,5 +1,6 @@
 """The catalogue and the profiles: records from the compacted topics into Redis, and each process's view of them."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -48,11 +49,14 @@ class Catalogue:
 
     async def sync(self) -> None:
         """Take in what changed in Redis since the last call."""
-        self._add(await self._store.item_ids(len(self.ids)))
-        self._version, records = await self._store.item_records(self._version)
+        start = len(self.ids)
+        ids, (self._version, records) = await asyncio.gather(
+            self._store.item_ids(start), self._store.item_records(self._version)
+        )
+        self._add(start, ids)
         for number, raw in records:
-            if number >= len(self.ids):
-                self._add(await self._store.item_ids(len(self.ids)))
+            if number >= len(self.ids):  # numbered after the ids were read
+                await self._catch_up()
             self._set(number, decode_item(raw))
 
     def drain_changed(self) -> list[int]:
@@ -66,10 +70,14 @@ class Catalogue:
         new = [item_id for item_id in dict.fromkeys(ids) if item_id not in self.numbers]
         if new:
             await self._store.number_items(new)
-            self._add(await self._store.item_ids(len(self.ids)))
+            await self._catch_up()
 
-    def _add(self, ids: Sequence[str]) -> None:
-        for item_id in ids:
+    async def _catch_up(self) -> None:
+        start = len(self.ids)
+        self._add(start, await self._store.item_ids(start))
+
+    def _add(self, start: int, ids: Sequence[str]) -> None:
+        for item_id in ids[len(self.ids) - start :]:  # another task may have added some meanwhile
             self.numbers[item_id] = len(self.ids)
             self._changed.add(len(self.ids))
             self.ids.append(item_id)
@@ -101,7 +109,9 @@ async def keep_items(batch: RecordBatch, log_id: str, store: Store, settings: Se
             else:
                 item = decode_item(record.value, max_bytes=settings.ingest.max_record_bytes)
                 if name and item.item_id != name:
-                    raise BadRecord(f"the record says {item.item_id!r} and its key {name!r}; they must agree", "item_id")
+                    raise BadRecord(
+                        f"the record says {item.item_id!r} and its key {name!r}; they must agree", "item_id"
+                    )
             kept.append((record.offset, item.item_id, encode(item)))
         except BadRecord as bad:
             dead.append(dead_letter(record, bad))
@@ -144,9 +154,7 @@ async def keep_users(
 def segments_of(user: UserRecord, settings: Settings) -> list[str]:
     """The segments whose trends the user counts towards, as `feature=value`."""
     return [
-        f"{feature}={value}"
-        for feature in settings.ingest.segments
-        for value in user.categorical.get(feature, [])[:1]
+        f"{feature}={value}" for feature in settings.ingest.segments for value in user.categorical.get(feature, [])[:1]
     ]
 
 

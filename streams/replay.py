@@ -6,26 +6,22 @@ application would: with the user's profile when it is the first, with a `visit` 
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import numpy as np
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from models.labels import CONSUMING, POSITIVE, grade
 from streams.datasets.dataset import Dataset, LoggedEvent
-from streams.events import BadRecord, DeadLetter, Event, ModelAnnouncement, Recommendations, decode_event, encode
+from streams.events import BadRecord, Event, decode_event, encode
 from streams.prequential import PrequentialScore
 from streams.settings import Settings
-from streams.state import Store
-from streams.topics import TopicNames
-from streams.trainer_status import STATUS, TrainerStatus
+from streams.status import TrainerStatus
+from streams.wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +64,7 @@ class Replay:
     speed: float | None = None
     limit: int | None = None
     in_step: bool = True
-    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_progress: Callable[[Progress], None] = lambda _: None
     progress: Progress = field(default_factory=Progress)
 
     async def run(self) -> dict[str, Any]:
@@ -77,7 +73,7 @@ class Replay:
         Raises:
             ReplayError: a part of the system does not answer.
         """
-        async with _Wire.open(self.settings) as wire:
+        async with Wire.open(self.settings) as wire:
             run = _Run(self, wire)
             await run.load_catalogue()
             before = await wire.store.totals()
@@ -87,125 +83,6 @@ class Replay:
             totals = await run.settle(before)
             await asyncio.sleep(0.5)  # the announcement of the last training may be on its way
             return run.report(totals, seconds)
-
-
-class _Wire:
-    """The connections of a replay, and what comes in over them."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.names = TopicNames.under(settings.topic_prefix)
-        options = settings.kafka.aiokafka_options()
-        self.producer = AIOKafkaProducer(acks="all", linger_ms=0, **options)
-        self._consumer = AIOKafkaConsumer(
-            auto_offset_reset="earliest", enable_auto_commit=False, fetch_max_wait_ms=20, max_poll_records=5000, **options
-        )
-        self.store = Store(settings)
-        self.started_ms = int(time.time() * 1000)
-        self.lists: dict[str, list[str]] = {}
-        self.n_lists = 0
-        self.models: list[ModelAnnouncement] = []
-        self.freshness_ms: list[float] = []
-        self.dead: set[tuple[int, int]] = set()
-        self._answers: dict[str, asyncio.Future[None]] = {}
-        self._positions: dict[tuple[int, int], str] = {}
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def open(cls, settings: Settings) -> AsyncIterator["_Wire"]:
-        wire = cls(settings)
-        await wire.store.wait()
-        await wire.producer.start()
-        await wire._consumer.start()
-        listening = asyncio.create_task(wire._listen())
-        try:
-            yield wire
-        finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
-            await wire._consumer.stop()
-            await wire.producer.stop()
-            await wire.store.close()
-
-    async def _listen(self) -> None:
-        names = self.names
-        topics = (names.recommendations, names.models, names.dead_letters)
-        partitions = [
-            TopicPartition(topic, partition)
-            for topic in topics
-            for partition in sorted(await self.producer.partitions_for(topic))
-        ]
-        self._consumer.assign(partitions)
-        take = {names.recommendations: self._on_list, names.models: self._on_model, names.dead_letters: self._on_dead}
-        async for record in self._consumer:
-            if record.value is not None:
-                take[record.topic](record)
-
-    def _on_list(self, record: ConsumerRecord) -> None:
-        published = msgspec.json.decode(record.value, type=Recommendations)
-        if published.generated_at < self.started_ms:
-            return
-        self.n_lists += 1
-        self.lists[published.user_id] = [place.item_id for place in published.items]
-        if published.cause is None:
-            self._answered(f"profile of {published.user_id}")
-        else:
-            self.freshness_ms.append(record.timestamp - published.cause.arrived_at)
-            self._answered(published.cause.event_id)
-
-    def _on_model(self, record: ConsumerRecord) -> None:
-        announcement = msgspec.json.decode(record.value, type=ModelAnnouncement)
-        if announcement.created_at >= self.started_ms:
-            self.models.append(announcement)
-
-    def _on_dead(self, record: ConsumerRecord) -> None:
-        letter = msgspec.json.decode(record.value, type=DeadLetter)
-        if letter.topic == self.names.events and letter.first_seen >= self.started_ms:
-            self.dead.add((letter.partition, letter.offset))
-            event_id = self._positions.pop((letter.partition, letter.offset), None)
-            if event_id is not None:
-                self._answered(event_id)
-
-    def _answered(self, name: str) -> None:
-        answer = self._answers.pop(name, None)
-        if answer is not None and not answer.done():
-            answer.set_result(None)
-
-    async def send_event(self, raw: bytes, user_id: str, event_id: str | None) -> asyncio.Future[None] | None:
-        """Send an event; the future is its answer, a list or a dead letter. None for one without an id: no answer."""
-        answer = self._expect(event_id) if event_id else None
-        key = user_id.encode() if user_id else None
-        sent = await self.producer.send(self.names.events, key=key, value=raw)
-        if event_id and answer:
-            sent.add_done_callback(lambda done: self._on_position(done, event_id))
-        return answer
-
-    def _on_position(self, done: "asyncio.Future[Any]", event_id: str) -> None:
-        if not done.cancelled() and done.exception() is None and event_id in self._answers:
-            position = (done.result().partition, done.result().offset)
-            if position in self.dead:
-                self._answered(event_id)
-            else:
-                self._positions[position] = event_id
-
-    async def send_profile(self, user_id: str, raw: bytes) -> "asyncio.Future[None]":
-        """Send a user record; the future is the list that follows."""
-        answer = self._expect(f"profile of {user_id}")
-        await self.producer.send(self.names.users, key=user_id.encode(), value=raw)
-        return answer
-
-    def _expect(self, name: str) -> "asyncio.Future[None]":
-        return self._answers.setdefault(name, asyncio.get_running_loop().create_future())
-
-    async def trainer(self) -> TrainerStatus | None:
-        raw = (await self.store.statuses()).get(STATUS)
-        return msgspec.json.decode(raw, type=TrainerStatus) if raw else None
-
-    async def serving(self) -> set[str]:
-        """The models that live workers serve."""
-        rows = [msgspec.json.decode(raw) for role, raw in (await self.store.statuses()).items() if role != STATUS]
-        return {row["model"] for row in rows if time.time() - row["at"] < 5.0}
 
 
 @dataclass
@@ -218,7 +95,7 @@ class _Planned:
 class _Run:
     """What one replay knows on its way."""
 
-    def __init__(self, replay: Replay, wire: _Wire) -> None:
+    def __init__(self, replay: Replay, wire: Wire) -> None:
         self._replay = replay
         self._settings = replay.settings
         self._wire = wire
@@ -226,8 +103,6 @@ class _Run:
         self._users: dict[str, int] = {}
         self._profiles: dict[str, bytes] = {}
         self._items: dict[str, int] = {}
-        self._item_ids: list[str] = []
-        self._consumed: dict[int, set[int]] = {}
         self._outstanding: dict[str, asyncio.Future[None]] = {}
         self._last_seen: dict[str, int] = {}
         self._sent = 0
@@ -338,7 +213,7 @@ class _Run:
         if event.item_id is None or graded.action not in CONSUMING:
             return
         user = self._users.setdefault(event.user_id, len(self._users))
-        item = self._items.setdefault(event.item_id, len(self._items))
+        item = self._item(event.item_id)
         published = self._wire.lists.get(event.user_id)
         self._score.add(
             event_id=event.event_id or "",
@@ -346,8 +221,11 @@ class _Run:
             item=item,
             ts=event.ts,
             positive=graded.label == POSITIVE,
-            listed=None if published is None else [self._items.setdefault(x, len(self._items)) for x in published],
+            listed=None if published is None else [self._item(place.item_id) for place in published.items],
         )
+
+    def _item(self, item_id: str) -> int:
+        return self._items.setdefault(item_id, len(self._items))
 
     async def _wait_for_training(self) -> None:
         """When a training is due by the events sent, wait until it is done and its model serves."""
@@ -370,7 +248,9 @@ class _Run:
         deadline = time.monotonic() + ANSWER_PATIENCE_S
         while status.version and await self._wire.serving() != {status.version}:
             if time.monotonic() > deadline:
-                raise ReplayError(f"no worker took model {status.version} into service within {ANSWER_PATIENCE_S:.0f} s")
+                raise ReplayError(
+                    f"no worker took model {status.version} into service within {ANSWER_PATIENCE_S:.0f} s"
+                )
             await asyncio.sleep(0.1)
         self._training_wait_s += time.monotonic() - started
         self._tell(waiting_for="")

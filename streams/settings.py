@@ -35,6 +35,7 @@ CONFIG_VARIABLE: Final = "MILLSTREAM_CONFIG"
 #: Variables of ours that are no settings.
 _OTHER_VARIABLES: Final = (CONFIG_VARIABLE, "MILLSTREAM_TEST_")
 _URLS: Final = ("broker_url", "redis_url")
+EMBEDDED_FETCH_WAIT_MS: Final = 5
 
 
 class SettingsError(Exception):
@@ -230,7 +231,11 @@ class Settings(BaseSettings):
     def connected(self, *, broker_url: str | None, redis_url: str | None) -> Self:
         """These settings with the URLs of the servers that run in place of each `embedded://`; None changes nothing."""
         urls = (("broker_url", broker_url, self.embeds_broker), ("redis_url", redis_url, self.embeds_redis))
-        given = {name: Url(url) for name, url, embedded in urls if url and embedded}
+        given: dict[str, Any] = {name: Url(url) for name, url, embedded in urls if url and embedded}
+        if "broker_url" in given:
+            # the embedded broker does not wake a waiting fetch when something comes: ask it more often
+            wait_ms = min(self.ingest.fetch_wait_ms, EMBEDDED_FETCH_WAIT_MS)
+            given["ingest"] = self.ingest.model_copy(update={"fetch_wait_ms": wait_ms})
         copy = self.model_copy(update=given)
         copy._origins = self._origins | dict.fromkeys(given, "embedded server")
         return copy

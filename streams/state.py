@@ -98,7 +98,9 @@ class Store:
         url = self._target.url.get_secret_value()
         self.client: Any = RedisCluster.from_url(url, **options) if self.cluster else Redis.from_url(url, **options)
         self._sources = {path.stem: path.read_text() for path in _SCRIPTS.glob("*.lua")}
-        self._shas = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._sources.items()}
+        self._shas = {
+            name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._sources.items()
+        }
 
     async def close(self) -> None:
         await self.client.aclose()
@@ -150,7 +152,7 @@ class Store:
         """Apply events to their users' state.
 
         Returns:
-            Per user a string of verdicts, one character an event (`APPLIED`, `REDELIVERED`, `COPY`), and the user's segments.
+            Per user a string of verdicts (`APPLIED`, `REDELIVERED`, `COPY`), one character an event, and the segments.
         """
         ingest = self._settings.ingest
         limits = [
@@ -221,9 +223,14 @@ class Store:
     # -- item statistics, by partition of the events topic
 
     async def apply_items(
-        self, partition: int, fence: str, last_offset: int, events: Sequence[ItemEvent], tallies: Sequence[tuple[int, str]]
+        self,
+        partition: int,
+        fence: str,
+        last_offset: int,
+        events: Sequence[ItemEvent],
+        tallies: Sequence[tuple[int, str]],
     ) -> None:
-        """Count events into a partition's statistics; each tally is an offset and the name of a total it adds one to."""
+        """Count events into a partition's statistics; a tally is an offset and the name of a total to add one to."""
         popularity = self._settings.popularity
         payload = [
             fence,
@@ -285,9 +292,7 @@ class Store:
 
     async def item_records(self, known: int) -> tuple[int, list[tuple[int, bytes]]]:
         """The item records that changed after version `known`: (version, [(number, JSON)])."""
-        rows = await self.client.zrangebyscore(
-            self.catalogue_key("changes"), f"({known}", "+inf", withscores=True
-        )
+        rows = await self.client.zrangebyscore(self.catalogue_key("changes"), f"({known}", "+inf", withscores=True)
         if not rows:
             return known, []
         numbers = [row[0] for row in rows]
@@ -344,6 +349,10 @@ class Store:
 def fence_field(log: str, partition: int) -> str:
     """The name of the fence of one partition of one log."""
     return f"fence:{log}:{partition}"
+
+
+def _sha(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()  # the name Redis gives a script
 
 
 def _pack(payload: object) -> bytes:

@@ -26,8 +26,8 @@ from streams.ingest import read_event
 from streams.sample_log import SampleLog
 from streams.settings import Settings
 from streams.state import Store
+from streams.status import TRAINER, Due, TrainerStatus
 from streams.topics import TopicNames
-from streams.trainer_status import STATUS, Due, TrainerStatus
 from streams.training_job import Answer, Job, Kind, Progress, Result
 from streams.transport import BatchApp, RecordBatch
 
@@ -138,7 +138,7 @@ class Trainer:
             version=self._artefacts.current(),
             at=time.time(),
         )
-        await self._store.put_status(STATUS, encode(status))
+        await self._store.put_status(TRAINER, encode(status))
 
     def _due(self) -> Due:
         training = self._settings.training
@@ -165,9 +165,7 @@ class Trainer:
         async with self._files:
             self.flush()
             kind = self._next_kind()
-            milestones = replace(
-                self._milestones, trained_events=self._log.rows, trained_ts=self._milestones.newest_ts
-            )
+            milestones = replace(self._milestones, trained_events=self._log.rows, trained_ts=self._milestones.newest_ts)
             if kind == "retrain":
                 milestones = replace(milestones, retrained_events=self._log.rows, retrained_ts=milestones.trained_ts)
             version = new_version()

@@ -1,5 +1,7 @@
 """Trends: one process's view of the item statistics of all partitions, overall and by segment, by item number."""
 
+import asyncio
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,8 +46,9 @@ class Trends:
     async def sync(self) -> dict[str, tuple[npt.NDArray[np.intp], Floats]]:
         """Take in what changed; returns per segment the item numbers (k,) and their records (k, width)."""
         touched: dict[str, set[int]] = {}
-        for partition, known in enumerate(self._versions):
-            self._versions[partition], changed = await self._store.read_items(partition, known)
+        reads = await asyncio.gather(*(self._store.read_items(p, known) for p, known in enumerate(self._versions)))
+        for partition, (version, changed) in enumerate(reads):
+            self._versions[partition] = version
             for segment, (numbers, packed) in changed.items():
                 table = self._segments.setdefault(segment, _Segment(len(self._versions), self._config.width))
                 table.put(partition, numbers, packed)

@@ -29,7 +29,10 @@ class Process:
     def __init__(self, settings: Settings, role: str, log: Path) -> None:
         self.log = log
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "serving.cli", role], env=settings.environment(), stdout=log.open("ab"), stderr=subprocess.STDOUT
+            [sys.executable, "-m", "serving.cli", role],
+            env=settings.environment(),
+            stdout=log.open("ab"),
+            stderr=subprocess.STDOUT,
         )
 
     def stop(self) -> int:
@@ -62,7 +65,9 @@ class World:
             process.stop()
         self._producer.close()
 
-    def send(self, topic: str, key: str | None, value: bytes | None, headers: list[tuple[str, bytes]] | None = None) -> None:
+    def send(
+        self, topic: str, key: str | None, value: bytes | None, headers: list[tuple[str, bytes]] | None = None
+    ) -> None:
         self._producer.send(topic, key=key.encode() if key else None, value=value, headers=headers or [])
 
     def flush(self) -> None:

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 import redis
 
-from serving.status import live_workers
 from streams.events import DeadLetter, ModelAnnouncement, Recommendations
 from streams.state import Store
+from streams.status import live_workers
 from tests.conftest import MakeSettings
 from tests.end_to_end.conftest import Process, World, system_settings
 from tests.waiting import wait_until
@@ -25,7 +25,9 @@ def watch(user: str, item: str, ts: int, share: float = 0.95, **more: object) ->
 
 
 def item(item_id: str, genre: str, **more: object) -> bytes:
-    return json.dumps({"item_id": item_id, "title": f"The {item_id}", "categorical": {"genre": [genre]}} | more).encode()
+    return json.dumps(
+        {"item_id": item_id, "title": f"The {item_id}", "categorical": {"genre": [genre]}} | more
+    ).encode()
 
 
 def latest(found: list[tuple[str, bytes | None]], user: str) -> Recommendations | None:
@@ -66,7 +68,7 @@ def models_in_service(world: World) -> set[str]:
 @pytest.fixture(scope="module")
 def trained(world: World) -> World:
     """The world after its first training, on users who like either drama or comedy and never both."""
-    draw = random.Random(7)  # noqa: S311
+    draw = random.Random(7)
     for number in range(40):
         genre = "drama" if number % 2 else "comedy"
         world.send(world.names.items, f"{genre}-{number}", item(f"{genre}-{number}", genre))

@@ -1,0 +1,146 @@
+"""The system from outside: events, items and profiles in, and the lists, models and dead letters that come out."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from streams import topics
+from streams.events import DeadLetter, ModelAnnouncement, Recommendations
+from streams.settings import Settings
+from streams.state import Store
+from streams.status import TrainerStatus, live_workers, trainer_status
+from streams.topics import TopicNames
+
+
+class Wire:
+    """The connections, and what has come in over them since they were opened.
+
+    Attributes:
+        lists: the list last published for each user.
+        freshness_ms: per list, the time from its event's arrival in Kafka to its own.
+        models: the announcements.
+        dead: partition and offset of events that became dead letters.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.names = TopicNames.under(settings.topic_prefix)
+        options = settings.kafka.aiokafka_options()
+        self.producer = AIOKafkaProducer(acks="all", linger_ms=0, **options)
+        self._consumer = AIOKafkaConsumer(
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=settings.ingest.fetch_wait_ms,
+            **options,
+        )
+        self.store = Store(settings)
+        self.started_ms = int(time.time() * 1000)
+        self.lists: dict[str, Recommendations] = {}
+        self.n_lists = 0
+        self.models: list[ModelAnnouncement] = []
+        self.freshness_ms: list[float] = []
+        self.dead: set[tuple[int, int]] = set()
+        self._answers: dict[str, asyncio.Future[None]] = {}
+        self._positions: dict[tuple[int, int], str] = {}
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator["Wire"]:
+        await asyncio.to_thread(topics.create, settings)
+        wire = cls(settings)
+        await wire.store.wait()
+        await wire.producer.start()
+        await wire._consumer.start()
+        listening = asyncio.create_task(wire._listen())
+        try:
+            yield wire
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+            await wire._consumer.stop()
+            await wire.producer.stop()
+            await wire.store.close()
+
+    async def _listen(self) -> None:
+        names = self.names
+        heard = (names.recommendations, names.models, names.dead_letters)
+        partitions = [
+            TopicPartition(topic, partition)
+            for topic in heard
+            for partition in sorted(await self.producer.partitions_for(topic))
+        ]
+        self._consumer.assign(partitions)
+        take = {names.recommendations: self._on_list, names.models: self._on_model, names.dead_letters: self._on_dead}
+        async for record in self._consumer:
+            if record.value is not None:
+                take[record.topic](record)
+
+    def _on_list(self, record: ConsumerRecord) -> None:
+        published = msgspec.json.decode(record.value, type=Recommendations)
+        if published.generated_at < self.started_ms:
+            return
+        self.n_lists += 1
+        self.lists[published.user_id] = published
+        if published.cause is None:
+            self._answered(f"profile of {published.user_id}")
+        else:
+            self.freshness_ms.append(record.timestamp - published.cause.arrived_at)
+            self._answered(published.cause.event_id)
+
+    def _on_model(self, record: ConsumerRecord) -> None:
+        announcement = msgspec.json.decode(record.value, type=ModelAnnouncement)
+        if announcement.created_at >= self.started_ms:
+            self.models.append(announcement)
+
+    def _on_dead(self, record: ConsumerRecord) -> None:
+        letter = msgspec.json.decode(record.value, type=DeadLetter)
+        if letter.topic == self.names.events and letter.first_seen >= self.started_ms:
+            self.dead.add((letter.partition, letter.offset))
+            event_id = self._positions.pop((letter.partition, letter.offset), None)
+            if event_id is not None:
+                self._answered(event_id)
+
+    def _answered(self, name: str) -> None:
+        answer = self._answers.pop(name, None)
+        if answer is not None and not answer.done():
+            answer.set_result(None)
+
+    async def send_event(self, raw: bytes, user_id: str, event_id: str | None) -> asyncio.Future[None] | None:
+        """Send an event; the future is its answer, a list or a dead letter. None for one without an id: no answer."""
+        answer = self._expect(event_id) if event_id else None
+        key = user_id.encode() if user_id else None
+        sent = await self.producer.send(self.names.events, key=key, value=raw)
+        if event_id and answer:
+            sent.add_done_callback(lambda done: self._on_position(done, event_id))
+        return answer
+
+    def _on_position(self, done: "asyncio.Future[Any]", event_id: str) -> None:
+        if not done.cancelled() and done.exception() is None and event_id in self._answers:
+            position = (done.result().partition, done.result().offset)
+            if position in self.dead:
+                self._answered(event_id)
+            else:
+                self._positions[position] = event_id
+
+    async def send_profile(self, user_id: str, raw: bytes) -> "asyncio.Future[None]":
+        """Send a user record; the future is the list that follows."""
+        answer = self._expect(f"profile of {user_id}")
+        await self.producer.send(self.names.users, key=user_id.encode(), value=raw)
+        return answer
+
+    def _expect(self, name: str) -> "asyncio.Future[None]":
+        return self._answers.setdefault(name, asyncio.get_running_loop().create_future())
+
+    async def trainer(self) -> TrainerStatus | None:
+        """What the trainer tells."""
+        return await trainer_status(self.store)
+
+    async def serving(self) -> set[str]:
+        """The models that live workers serve."""
+        return {worker.model for worker in await live_workers(self.store)}
