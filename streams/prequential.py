@@ -61,7 +61,15 @@ class PrequentialScore:
         self._trending_hits = [0] * len(half_lives_s)
 
     def add(
-        self, *, event_id: str, user: int, item: int, ts: int, positive: bool, listed: Sequence[int] | None
+        self,
+        *,
+        event_id: str,
+        user: int,
+        item: int,
+        ts: int,
+        positive: bool,
+        listed: Sequence[int] | None,
+        scored: bool = True,
     ) -> None:
         """Take in one event on an item.
 
@@ -70,6 +78,8 @@ class PrequentialScore:
             positive: the event's label is positive.
             listed: the items of the list last published for the user, best first; None when there was none, which
                 counts as a list without the item.
+            scored: False for what is learnt from but proves nothing, as an item that the user took from the very
+                list that it would be looked up in.
         """
         position = self._events
         self._events += 1
@@ -78,7 +88,7 @@ class PrequentialScore:
             return
         self._ids[user].append(event_id)
         seen = self._seen[user]
-        if positive and item not in seen:
+        if scored and positive and item not in seen:
             self._positions.append(position)
             self._users.append(user)
             self._times.append(ts)

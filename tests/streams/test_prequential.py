@@ -62,6 +62,16 @@ def test_a_copy_neither_scores_nor_teaches() -> None:
         assert first[name] == second[name]
 
 
+def test_what_proves_nothing_is_learnt_from_but_not_scored() -> None:
+    score = PrequentialScore()
+    for user, scored in ((0, True), (1, False), (2, True)):
+        score.add(event_id="x", user=user, item=7, ts=START, positive=True, listed=[7], scored=scored)
+    score.add(event_id="y", user=1, item=7, ts=START, positive=True, listed=[7])
+    report = score.report()
+    assert report["events_scored"] == 2
+    assert report["trending"]["recall_at_10"] == 0.5
+
+
 def test_an_id_is_forgotten_after_as_many_others_of_its_user() -> None:
     score = PrequentialScore(recent_event_ids=2)
     for event_id in ("a", "b", "a", "c", "a"):
