@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from kafka.errors import KafkaError
 from redis.exceptions import RedisError
 
-from models.artefact import ArtefactError, ArtefactStore
+from models.artefact import ArtefactError, ArtefactStore, verify
 from streams import topics
 from streams.settings import Settings, SettingsError
 from streams.state import StateAway, Store
@@ -136,7 +136,7 @@ def _artefacts(settings: Settings) -> Iterator[Finding]:
         )
         return
     try:
-        store.verify(store.path(current))
+        verify(store.path(current))
         yield Finding("artefacts", "ok", f"{len(store.versions())} versions, in service {current}, checksums right")
     except ArtefactError as error:
         yield Finding(

@@ -134,7 +134,8 @@ class Ranker:
 
     def _known_rows(self, numbers: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
         """Rows of item numbers; those not taken in yet (numbered since the last sync) are left out."""
-        return self._rows[numbers[numbers < len(self._rows)]]
+        rows: npt.NDArray[np.int32] = self._rows[numbers[numbers < len(self._rows)]]
+        return rows
 
     def _batch(
         self, states: Sequence[UserState], profiles: Sequence[UserRecord | None], moments: Sequence[int]

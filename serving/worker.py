@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable
+from typing import Any
 
 import numpy as np
 from faust.types import StreamT
@@ -18,7 +19,7 @@ from streams.settings import Settings
 from streams.state import Store
 from streams.status import WORKER, WorkerStatus
 from streams.topics import TopicNames
-from streams.transport import BatchApp, RecordBatch
+from streams.transport import BatchApp, RecordBatch, batches
 from streams.trends import Trends
 
 
@@ -33,7 +34,7 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
     catalogue = Catalogue(store)
     lists = app.topic(names.recommendations, key_serializer="raw", value_serializer="raw")
     dead_letters = app.topic(names.dead_letters, key_serializer="raw", value_serializer="raw")
-    owed = app.channel(maxsize=4)
+    owed: Any = app.channel(maxsize=4)
     status = WorkerStatus(f"{WORKER}{socket.gethostname()}:{os.getpid()}", started_at=time.time())
 
     async def publish(user_id: str, payload: bytes | None) -> Awaitable[object]:
@@ -57,27 +58,27 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
 
     @app.agent(app.batch_topic(names.events), name="ingest")
     async def ingest_events(stream: StreamT[RecordBatch]) -> None:
-        async for event in stream.noack().events():
-            done = await ingest(event.value, logs[names.events], store, catalogue, settings)
+        async for batch, acknowledge in batches(stream):
+            done = await ingest(batch, logs[names.events], store, catalogue, settings)
             status.applied += done.applied
             status.copies += done.copies
-            await settle(Owed(event.ack, causes=done.causes, pending=await bury(done.dead)))
+            await settle(Owed(acknowledge, causes=done.causes, pending=await bury(done.dead)))
 
     @app.agent(app.batch_topic(names.items), name="catalogue")
     async def keep_catalogue(stream: StreamT[RecordBatch]) -> None:
-        async for event in stream.noack().events():
-            await asyncio.gather(*await bury(await keep_items(event.value, logs[names.items], store, settings)))
-            event.ack()
+        async for batch, acknowledge in batches(stream):
+            await asyncio.gather(*await bury(await keep_items(batch, logs[names.items], store, settings)))
+            acknowledge()
 
     @app.agent(app.batch_topic(names.users), name="profiles")
     async def keep_profiles(stream: StreamT[RecordBatch]) -> None:
-        async for event in stream.noack().events():
-            changed, erased, dead = await keep_users(event.value, logs[names.users], store, settings)
-            await settle(Owed(event.ack, dict.fromkeys(changed), erased, await bury(dead)))
+        async for batch, acknowledge in batches(stream):
+            changed, erased, dead = await keep_users(batch, logs[names.users], store, settings)
+            await settle(Owed(acknowledge, dict.fromkeys(changed), erased, await bury(dead)))
 
     @app.agent(owed, name="refresh")
     async def refresh(stream: StreamT[Owed]) -> None:
-        queue = stream.channel.queue
+        queue: asyncio.Queue[Owed] = getattr(stream, "channel").queue  # noqa: B009 - Faust's type hides it
         async for first in stream:
             waiting = [first]
             while not queue.empty():
@@ -95,7 +96,7 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
         status.model = refresher.version
         status.lists = refresher.lists
         status.partitions = sum(tp.topic == names.events for tp in app.consumer.assignment())
-        status.lag = app.consumer.lag(names.events)
+        status.lag = app.lag(names.events)
         status.freshness_ms = (
             np.percentile(refresher.delays_ms, [50, 95, 99]).round(1).tolist() if refresher.delays_ms else []
         )

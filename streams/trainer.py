@@ -29,7 +29,7 @@ from streams.state import Store
 from streams.status import TRAINER, Due, TrainerStatus
 from streams.topics import TopicNames
 from streams.training_job import Answer, Job, Kind, Progress, Result
-from streams.transport import BatchApp, RecordBatch
+from streams.transport import BatchApp, RecordBatch, batches
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Trainer:
         self._logs = logs
         self._store = store
         self._announce = announce
-        self._unacknowledged: list[Callable[[], object]] = []
+        self._batches: list[Callable[[], object]] = []
         self._names = TopicNames.under(settings.topic_prefix)
         root = settings.data_dir
         self._log = SampleLog(root / "sample-log", segment_events=settings.training.segment_events)
@@ -84,18 +84,18 @@ class Trainer:
                     rows.append((event, record.value or b"", record.timestamp))
         self._milestones.newest_ts = max([self._milestones.newest_ts, *(event.ts for event, _, _ in rows)])
         self._log.append(log_id, batch.partition, max(batch.last_offset + 1, position), rows)
-        self._unacknowledged.append(acknowledge)
+        self._batches.append(acknowledge)
         if self._is_due():
             self._wake.set()
 
     def flush(self) -> None:
         """Make what was appended durable, and acknowledge it."""
-        if not self._unacknowledged:
+        if not self._batches:
             return
         self._log.flush()
-        for acknowledge in self._unacknowledged:
+        for acknowledge in self._batches:
             acknowledge()
-        self._unacknowledged.clear()
+        self._batches.clear()
 
     async def erase(self, batch: RecordBatch) -> None:
         """Take the users of the tombstones out of the sample log."""
@@ -282,14 +282,14 @@ def make_trainer(settings: Settings, logs: dict[str, str]) -> BatchApp:
 
     @app.agent(app.batch_topic(names.events), name="sample-log")
     async def sample_log(stream: StreamT[RecordBatch]) -> None:
-        async for event in stream.noack().events():
-            trainer.keep(event.value, event.ack)
+        async for batch, acknowledge in batches(stream):
+            trainer.keep(batch, acknowledge)
 
     @app.agent(app.batch_topic(names.users), name="erasure")
     async def erasure(stream: StreamT[RecordBatch]) -> None:
-        async for event in stream.noack().events():
-            await trainer.erase(event.value)
-            event.ack()
+        async for batch, acknowledge in batches(stream):
+            await trainer.erase(batch)
+            acknowledge()
 
     @app.timer(settings.training.flush_s)
     async def flush() -> None:

@@ -8,18 +8,22 @@ Transport with its Consumer class, and Topic and App subclasses.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import faust
 from aiokafka import ConsumerRecord
 from faust.events import Event
+from faust.streams import Stream
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
+from faust.types import StreamT
 from faust.types.tuples import TP, ConsumerMessage, ack_lock
 
 
-class RecordBatch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
     """Consecutive records of one partition, in offset order, as fetched; `highwater` is the partition's end."""
 
     topic: str
@@ -27,7 +31,7 @@ class RecordBatch(NamedTuple):
     records: Sequence[ConsumerRecord]
     highwater: int
 
-    def __iter__(self) -> Iterator[ConsumerRecord]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[ConsumerRecord]:
         return iter(self.records)
 
     @property
@@ -39,7 +43,16 @@ class BatchTopic(faust.Topic):
     """A topic whose agents get a `RecordBatch` as the value of each event."""
 
 
+async def batches(stream: StreamT[RecordBatch]) -> AsyncIterator[tuple[RecordBatch, Callable[[], object]]]:
+    """An agent's batches, each with what acknowledges it: to be called once its effects are done."""
+    assert isinstance(stream, Stream)
+    async for event in stream.noack().events():
+        yield event.value, event.ack
+
+
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    app: "BatchApp"
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         # Faust fixes the broker's long poll at 1.5 s. The Fetcher reads this attribute when the consumer starts.
@@ -106,7 +119,7 @@ class BatchConsumer(driver.Consumer):
             self.log.exception("fetching stopped: %r", error)
             raise
 
-    async def _deliver_all(self, fetched: dict[Any, list[ConsumerRecord]], active: set[TP] | None, gen: int) -> None:
+    async def _deliver_all(self, fetched: Mapping[TP, list[ConsumerRecord]], active: set[TP] | None, gen: int) -> None:
         pending: deque[tuple[TP, list[ConsumerRecord]]] = deque()
         for key, records in fetched.items():
             tp = ensure_TP(key)
@@ -125,7 +138,8 @@ class BatchConsumer(driver.Consumer):
 
     async def _deliver(self, tp: TP, records: list[ConsumerRecord], generation: int) -> bool:
         """Hand one chunk to the topic's channels; False when a rebalance came between, and the chunk was dropped."""
-        channels = self.app.topics._tp_index.get(tp)
+        conductor: Any = self.app.topics
+        channels = conductor._tp_index.get(tp)
         if not channels:
             return True
         last = records[-1]
@@ -133,8 +147,10 @@ class BatchConsumer(driver.Consumer):
         self.app.monitor.track_tp_end_offset(tp, highwater)
         batch = RecordBatch(tp.topic, tp.partition, records, highwater)
         stamp = (last.timestamp or 0) / 1000.0
+        # Faust types a message's value as bytes; here it is the batch that the event will hand out
+        value: Any = batch
         message = ConsumerMessage(
-            tp.topic, tp.partition, last.offset, stamp, last.timestamp_type, (), None, batch, None, 0, 0, tp,
+            tp.topic, tp.partition, last.offset, stamp, last.timestamp_type, [], None, value, None, 0, 0, tp,
             generation_id=generation,
         )  # fmt: skip
         if not self.flow_active:
@@ -161,7 +177,8 @@ class BatchConsumer(driver.Consumer):
         for tp in self.assignment():
             wanted = self._read_offset[tp]
             if tp.topic == topic and wanted is not None:
-                waiting = sum(len(message.value.records) for message in self._delivered[tp] if not message.acked)
+                batches: list[Any] = [message.value for message in self._delivered[tp] if not message.acked]
+                waiting = sum(len(batch.records) for batch in batches)
                 behind += waiting + max((self.highwater(tp) or 0) - wanted, 0)
         return behind
 
@@ -194,3 +211,8 @@ class BatchApp(faust.App):
     def batch_topic(self, name: str) -> BatchTopic:
         """The topic of that name, its keys and values raw bytes."""
         return BatchTopic(self, topics=[name], key_serializer="raw", value_serializer="raw")
+
+    def lag(self, topic: str) -> int:
+        """Records of the topic's assigned partitions that are not acknowledged yet, as far as fetches have told."""
+        consumer = self.consumer
+        return consumer.lag(topic) if isinstance(consumer, BatchConsumer) else 0

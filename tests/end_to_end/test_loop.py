@@ -193,7 +193,7 @@ def test_a_worker_killed_midway_loses_nothing_and_doubles_nothing(
     def totals() -> dict[str, int]:
         rows = [client.hgetall(f"{prefix}partition:{{{prefix}p{p}}}:meta") for p in range(2)]
         names = ("applied", "copies", "dead_letters")
-        return {name: sum(int(row.get(name.encode(), 0)) for row in rows) for name in names}  # type: ignore[union-attr]
+        return {name: sum(int(row.get(name.encode(), 0)) for row in rows) for name in names}
 
     try:
         first: Process = world.start("first", "worker")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pytest
@@ -23,8 +23,12 @@ WATCHED = Grade(Action.WATCH, 0.9, 1, 1.0)
 FENCE = "fence:log:0"
 
 
+class OnStore(Protocol):
+    def __call__(self, work: Callable[[Store], Awaitable[T]], **given_settings: object) -> T: ...
+
+
 @pytest.fixture
-def on_store(make_settings: MakeSettings) -> Callable[..., object]:
+def on_store(make_settings: MakeSettings) -> OnStore:
     """Runs a coroutine function on a store of its own."""
 
     def run(work: Callable[[Store], Awaitable[T]], **given_settings: object) -> T:
@@ -49,7 +53,7 @@ async def read(store: Store, user: str) -> UserState:
     return state
 
 
-def test_a_redelivered_event_changes_nothing(on_store: Callable[..., UserState]) -> None:
+def test_a_redelivered_event_changes_nothing(on_store: OnStore) -> None:
     events = {"ann": [watch(0, 7, DAY, ("genre=Drama",)), watch(1, 8, 2 * DAY, ("genre=Drama",))]}
 
     async def work(store: Store) -> tuple[str, str, UserState, UserState]:
@@ -58,14 +62,14 @@ def test_a_redelivered_event_changes_nothing(on_store: Callable[..., UserState])
         again, _ = await store.apply_users(FENCE, events)
         return first["ann"], again["ann"], before, await read(store, "ann")
 
-    first, again, before, after = on_store(work)  # type: ignore[misc]
+    first, again, before, after = on_store(work)
     assert (first, again) == ("aa", "rr")
     assert before.sequence["item"].tolist() == after.sequence["item"].tolist() == [7, 8]
     assert before.histogram == after.histogram
     assert after.list_number == before.list_number + 1
 
 
-def test_an_exact_copy_is_told_from_a_redelivery(on_store: Callable[..., str]) -> None:
+def test_an_exact_copy_is_told_from_a_redelivery(on_store: OnStore) -> None:
     async def work(store: Store) -> str:
         await store.apply_users(FENCE, {"ann": [watch(0, 7, DAY, event_id="x"), watch(1, 7, DAY, event_id="x")]})
         redelivered, _ = await store.apply_users(
@@ -76,7 +80,7 @@ def test_an_exact_copy_is_told_from_a_redelivery(on_store: Callable[..., str]) -
     assert on_store(work) == "rda"
 
 
-def test_a_topic_made_again_starts_with_new_fences(on_store: Callable[..., str]) -> None:
+def test_a_topic_made_again_starts_with_new_fences(on_store: OnStore) -> None:
     async def work(store: Store) -> str:
         await store.apply_users("fence:old:0", {"ann": [watch(1000, 7, DAY)]})
         verdicts, _ = await store.apply_users("fence:new:0", {"ann": [watch(0, 8, DAY), watch(1, 9, DAY)]})
@@ -85,7 +89,7 @@ def test_a_topic_made_again_starts_with_new_fences(on_store: Callable[..., str])
     assert on_store(work) == "aa"
 
 
-def test_the_histogram_decays_by_half_each_half_life(on_store: Callable[..., UserState]) -> None:
+def test_the_histogram_decays_by_half_each_half_life(on_store: OnStore) -> None:
     ingest = IngestSettings(histogram_half_life_s=86_400.0)
 
     async def work(store: Store) -> UserState:
@@ -96,7 +100,7 @@ def test_the_histogram_decays_by_half_each_half_life(on_store: Callable[..., Use
     assert weights["genre=Old"] / weights["genre=New"] == pytest.approx(0.25)
 
 
-def test_the_histogram_survives_any_length_of_time(on_store: Callable[..., UserState]) -> None:
+def test_the_histogram_survives_any_length_of_time(on_store: OnStore) -> None:
     ingest = IngestSettings(histogram_half_life_s=3600.0)
 
     async def work(store: Store) -> UserState:
@@ -109,7 +113,7 @@ def test_the_histogram_survives_any_length_of_time(on_store: Callable[..., UserS
     assert all(np.isfinite(weight) for _, weight in histogram)
 
 
-def test_state_is_bounded(on_store: Callable[..., UserState]) -> None:
+def test_state_is_bounded(on_store: OnStore) -> None:
     ingest = IngestSettings(sequence_length=10, seen_max=20, histogram_max=8, recent_event_ids=5)
 
     async def work(store: Store) -> tuple[UserState, int]:
@@ -118,12 +122,12 @@ def test_state_is_bounded(on_store: Callable[..., UserState]) -> None:
         [ids] = store.user_keys("ann", "ids")
         return await read(store, "ann"), await store.client.zcard(ids)
 
-    state, ids = on_store(work, ingest=ingest)  # type: ignore[misc]
+    state, ids = on_store(work, ingest=ingest)
     assert state.sequence["item"][-10:].tolist() == list(range(190, 200))
     assert len(state.sequence) <= 20 and len(state.seen) <= 40 and len(state.histogram) <= 10 and ids == 5
 
 
-def test_a_late_event_takes_its_place_in_the_sequence(on_store: Callable[..., UserState]) -> None:
+def test_a_late_event_takes_its_place_in_the_sequence(on_store: OnStore) -> None:
     async def work(store: Store) -> UserState:
         await store.apply_users(FENCE, {"ann": [watch(0, 1, 300), watch(1, 2, 100), watch(2, 3, 200)]})
         return await read(store, "ann")
@@ -131,7 +135,7 @@ def test_a_late_event_takes_its_place_in_the_sequence(on_store: Callable[..., Us
     assert on_store(work).sequence["item"].tolist() == [2, 3, 1]
 
 
-def test_events_without_an_item_leave_no_action(on_store: Callable[..., UserState]) -> None:
+def test_events_without_an_item_leave_no_action(on_store: OnStore) -> None:
     search = UserEvent(0, "e", DAY, NO_ITEM, Grade(Action.SEARCH, 0.0, 0, 1.0), [])
 
     async def work(store: Store) -> UserState:
@@ -142,7 +146,7 @@ def test_events_without_an_item_leave_no_action(on_store: Callable[..., UserStat
     assert len(state.sequence) == len(state.seen) == 0
 
 
-def test_an_erased_user_leaves_nothing_but_fences(on_store: Callable[..., UserState]) -> None:
+def test_an_erased_user_leaves_nothing_but_fences(on_store: OnStore) -> None:
     async def work(store: Store) -> tuple[UserState, str]:
         await store.put_user("fence:users:0", 0, "ann", b'{"user_id":"ann"}', ["country=KR"])
         await store.apply_users(FENCE, {"ann": [watch(0, 1, DAY, ("genre=Drama",))]})
@@ -150,13 +154,13 @@ def test_an_erased_user_leaves_nothing_but_fences(on_store: Callable[..., UserSt
         verdicts, _ = await store.apply_users(FENCE, {"ann": [watch(0, 1, DAY)]})
         return await read(store, "ann"), verdicts["ann"]
 
-    state, verdict = on_store(work)  # type: ignore[misc]
+    state, verdict = on_store(work)
     assert verdict == "r"
     assert len(state.sequence) == len(state.histogram) == 0 and state.profile == b""
 
 
 @pytest.mark.parametrize("user", ["a}b", "}", "{", "a:b{c}", "사용자", " ", "u\x00v"])
-def test_any_user_id_is_a_key_of_its_own(on_store: Callable[..., UserState], user: str) -> None:
+def test_any_user_id_is_a_key_of_its_own(on_store: OnStore, user: str) -> None:
     async def work(store: Store) -> UserState:
         await store.apply_users(FENCE, {user: [watch(0, 5, DAY)], "other": [watch(1, 6, DAY)]})
         return await read(store, user)
