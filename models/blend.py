@@ -15,22 +15,25 @@ import torch
 
 from models.config import BlendConfig
 from models.popularity import PopularityConfig
+from models.prior import SHARE_FLOORS
 
 Floats = npt.NDArray[np.float32]
 
-#: Added to shares before the logarithm: what an item without a positive counts as.
-SHARE_FLOOR = 1e-6
+
+#: Scores of the models, each of which is a feature once more times how much is known of the user.
+MODELS = ("sequence", "two_tower", "neighbours")
 
 
 def feature_names(popularity: PopularityConfig) -> tuple[str, ...]:
-    """The features of a candidate, each plain and then times how much is known of the user.
+    """The features of a candidate.
 
-    `sequence` and `two_tower` are the models' scores, `untrained` is 1 for an item that they know by content alone, and
-    `share_…` is the logarithm of the item's share of all positives, decayed at that half-life.
+    `sequence` and `two_tower` are the networks' scores, `neighbours` is the logarithm of the summed similarities;
+    `…_known` is the same times how much is known of the user; `untrained` is 1 for an item that the networks know by
+    content alone; `share_…` is the logarithm of the item's share of all positives, decayed at that half-life, above
+    that floor.
     """
-    shares = (f"share_{half_life:g}s" for half_life in popularity.half_lives_s)
-    plain = ("sequence", "two_tower", "untrained", *shares)
-    return (*plain, *(f"{name}_known" for name in plain))
+    shares = (f"share_{half_life:g}s_{floor:g}" for floor in SHARE_FLOORS for half_life in popularity.half_lives_s)
+    return (*MODELS, *(f"{name}_known" for name in MODELS), "untrained", *shares)
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,17 @@ class Choices:
     chosen: npt.NDArray[np.int64]
 
     @classmethod
-    def together(cls, parts: list[Choices], n_features: int) -> Choices:
+    def together(cls, parts: list[Choices]) -> Choices:
         """Several sets as one."""
+        if not parts:
+            none = np.zeros(0, dtype=np.int64)
+            return cls(np.zeros((0, 0), dtype=np.float32), none, none)
         users = np.cumsum([0, *(len(part.chosen) for part in parts)])
         pairs = np.cumsum([0, *(len(part.of) for part in parts)])
-        none = np.zeros(0, dtype=np.int64)
         return cls(
-            np.concatenate([np.zeros((0, n_features), np.float32), *(part.features for part in parts)]),
-            np.concatenate([none, *(part.of + start for part, start in zip(parts, users[:-1], strict=True))]),
-            np.concatenate([none, *(part.chosen + start for part, start in zip(parts, pairs[:-1], strict=True))]),
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.of + start for part, start in zip(parts, users[:-1], strict=True)]),
+            np.concatenate([part.chosen + start for part, start in zip(parts, pairs[:-1], strict=True)]),
         )
 
 
@@ -75,7 +80,8 @@ class Blend:
     def prior(cls, popularity: PopularityConfig) -> Blend:
         """Weights for when nothing has been learnt: mostly what is popular, by half-lives of days to months."""
         names = feature_names(popularity)
-        given = {"sequence": 0.3, "two_tower": 0.3} | {name: 0.25 for name in names if name.startswith("share")}
+        given = {"sequence": 0.3, "two_tower": 0.3, "neighbours": 0.3}
+        given |= {name: 0.25 for name in names if name.endswith(f"s_{SHARE_FLOORS[-1]:g}")}
         return cls(names, np.array([given.get(name, 0.0) for name in names], dtype=np.float32))
 
     def score(self, features: Floats) -> Floats:

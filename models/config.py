@@ -16,14 +16,14 @@ class SequenceConfig:
     heads: int = 2
     length: int = 50
     dropout: float = 0.2
-    item_dropout: float = 0.1
-    full_softmax_items: int = 20_000
+    item_dropout: float = 0.2
+    full_softmax_items: int = 2_000
     negatives: int = 1024
     batch_tokens: int = 4096
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    epochs: int = 12
-    fine_tune_epochs: int = 3
+    learning_rate: float = 1e-3
+    weight_decay: float = 1.0
+    epochs: int = 6
+    fine_tune_epochs: int = 2
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,24 @@ class TowersConfig:
     item_dropout: float = 0.1
     batch: int = 1024
     negatives: int = 512
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.5
     epochs: int = 4
     fine_tune_epochs: int = 1
+
+
+@dataclass(frozen=True)
+class NeighboursConfig:
+    """Items liked together: within how many likes, how many are kept of each, and what counts of a user.
+
+    Attributes:
+        recent, liked: a user's last so many actions count, if of at least this strength.
+    """
+
+    window: int = 50
+    size: int = 100
+    recent: int = 30
+    liked: float = 0.75
 
 
 @dataclass(frozen=True)
@@ -48,7 +62,7 @@ class BlendConfig:
     """The blend over candidates of all sources."""
 
     candidates: int = 100
-    prior_strength: float = 5.0
+    prior_strength: float = 10.0
     steps: int = 60
 
 
@@ -72,11 +86,13 @@ class TrainingConfig:
             most so many.
         replay_share: how many old events a fine-tune mixes in, for each new one.
         recency_half_life_s: event time after which an example counts half in training.
+        least_weight: what the oldest examples still count.
         time_budget_s: clock time that the networks' training may take; it ends early, and says so, when that is spent.
     """
 
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
     towers: TowersConfig = field(default_factory=TowersConfig)
+    neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
     index: IndexConfig = field(default_factory=IndexConfig)
     token_buckets: int = 32_768
@@ -84,9 +100,10 @@ class TrainingConfig:
     histogram_size: int = 32
     histogram_half_life_s: float = 2_592_000.0
     held_out_share: float = 0.1
-    held_out_max: int = 4000
+    held_out_max: int = 6000
     replay_share: float = 1.0
     recency_half_life_s: float = 2_592_000.0
+    least_weight: float = 0.1
     time_budget_s: float = 50.0
     seed: int = 1
 

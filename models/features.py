@@ -29,21 +29,21 @@ class ItemContent(Protocol):
     """What the models read of an item; `streams.events.ItemRecord` is one."""
 
     @property
-    def item_id(self) -> str: ...  # noqa: D102
+    def item_id(self) -> str: ...
     @property
-    def title(self) -> str: ...  # noqa: D102
+    def title(self) -> str: ...
     @property
-    def available(self) -> bool: ...  # noqa: D102
+    def available(self) -> bool: ...
     @property
-    def published_at(self) -> int | None: ...  # noqa: D102
+    def published_at(self) -> int | None: ...
     @property
-    def duration_s(self) -> float | None: ...  # noqa: D102
+    def duration_s(self) -> float | None: ...
     @property
-    def categorical(self) -> Mapping[str, Sequence[str]]: ...  # noqa: D102
+    def categorical(self) -> Mapping[str, Sequence[str]]: ...
     @property
-    def numeric(self) -> Mapping[str, float]: ...  # noqa: D102
+    def numeric(self) -> Mapping[str, float]: ...
     @property
-    def text(self) -> Mapping[str, str]: ...  # noqa: D102
+    def text(self) -> Mapping[str, str]: ...
 
 
 @dataclass(frozen=True)

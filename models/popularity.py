@@ -168,7 +168,7 @@ def _count(window: Floats, of: npt.NDArray[np.intp], buckets: Floats, liked: Flo
 
 
 def merged(parts: Floats, config: PopularityConfig) -> Floats:
-    """The records that one count of all events would have made of records counted apart: (P, k, width) to (k, width)."""
+    """The records (k, width) of one count of all events, out of those of P counts of parts of them, (P, k, width)."""
     out = np.zeros(parts.shape[1:])
     half_lives = np.array(config.half_lives_s) * 1000.0
     n_decayed = len(half_lives)

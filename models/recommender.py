@@ -15,17 +15,19 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_model, save_model
 
 from models.artefact import ArtefactError, read_manifest, verify
-from models.blend import SHARE_FLOOR, Blend
+from models.blend import MODELS, Blend
 from models.config import TrainingConfig
 from models.features import ItemContent, TokenTable
 from models.index import VectorIndex
+from models.neighbours import Neighbours
 from models.popularity import Popularity, PopularityConfig
+from models.prior import log_shares
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
 from models.users import UserBatch
 
-SOURCES: Final = ("sequence", "two_tower", "trending")
-_SEQUENCE, _TWO_TOWER, _TRENDING = (1 << place for place in range(len(SOURCES)))
+SOURCES: Final = ("sequence", "two_tower", "trending", "neighbours")
+_SEQUENCE, _TWO_TOWER, _TRENDING, _NEIGHBOURS = (1 << place for place in range(len(SOURCES)))
 #: In the table of candidates, above all sources: the user has seen the item.
 _SEEN: Final = 1 << 7
 TRENDING_VERSION: Final = "trending"
@@ -75,7 +77,11 @@ class Candidates:
 
 @dataclass
 class Networks:
-    """The trained networks and the index of each one's item vectors; the indexes have the same rows."""
+    """The trained networks and the index of each one's item vectors; the indexes have the same rows.
+
+    The indexed vectors end in the item's prior as of the build, so that the search finds what is both fit and popular;
+    the blend's features leave it out and take popularity as it is now.
+    """
 
     sequence: SequenceModel
     towers: TwoTowers
@@ -98,6 +104,7 @@ class Recommender:
         popularity: PopularityConfig,
         item_ids: Iterable[str],
         networks: Networks | None,
+        neighbours: Neighbours | None = None,
         blend: Blend | None = None,
     ) -> None:
         self.version = version
@@ -105,6 +112,7 @@ class Recommender:
         self.popularity = popularity
         self.item_ids = list(item_ids)
         self.networks = networks
+        self.neighbours = neighbours
         self.blend = blend or Blend.prior(popularity)
         self._rows = {item_id: row for row, item_id in enumerate(self.item_ids)}
         self._trained = len(self.item_ids)
@@ -198,14 +206,19 @@ class Recommender:
                 (_SEQUENCE, networks.sequence, networks.sequence_index),
                 (_TWO_TOWER, networks.towers, networks.towers_index),
             ):
-                queries.append(model.queries(users, index.vectors))
+                queries.append(with_prior(model.queries(users, index.vectors[:, :-1]), 1.0))
                 found = index.search(queries[-1], min(count + min(seen_most, count), size))
                 hits = marks[everyone, np.maximum(found, 0)]
                 marks[everyone, np.maximum(found, 0)] = np.where(found >= 0, hits | bit, hits)
+        near: Floats | None = None
+        if self.neighbours is not None:
+            near = self.neighbours.scores(users, size, self.config.neighbours)
+            best = _greatest(np.where(marks >= _SEEN, np.float32(0), near), count)
+            marks[everyone, best] |= np.where(near[everyone, best] > 0, _NEIGHBOURS, 0).astype(np.uint8)
         marks[marks >= _SEEN] = 0
         marks[:, ~allowed[:size]] = 0
         of, items = np.nonzero(marks)
-        features = self._features(users, popularity, of, items, queries)
+        features = self._features(users, popularity, of, items, queries, near)
         return Candidates(of, items, marks[of, items], features)
 
     # -- persistence
@@ -214,11 +227,14 @@ class Recommender:
         """Write everything but the manifest into `folder`."""
         networks = self.networks
         assert networks is not None, "only trained recommenders become artefacts"
+        assert self.neighbours is not None
         assert len(self.item_ids) == self._trained, "the overlay is no part of an artefact"
         save_model(networks.sequence, str(folder / "sequence.safetensors"))
         save_model(networks.towers, str(folder / "two_tower.safetensors"))
         indexes = {"sequence": networks.sequence_index, "two_tower": networks.towers_index}
-        save_file({name: index.vectors for name, index in indexes.items()}, folder / "vectors.safetensors")
+        tables: dict[str, npt.NDArray[Any]] = {name: index.vectors for name, index in indexes.items()}
+        tables |= {"neighbours": self.neighbours.items, "similarities": self.neighbours.similarities}
+        save_file(tables, folder / "tables.safetensors")
         for name, index in indexes.items():
             index.save(folder / f"{name}.faiss")
         description = {
@@ -244,22 +260,23 @@ class Recommender:
             config = TrainingConfig.from_json(manifest.config)
             item_ids = json.loads((path / "items.json").read_bytes())
             description = json.loads((path / "recommender.json").read_bytes())
-            vectors = load_file(path / "vectors.safetensors")
-            sequence = SequenceModel(len(item_ids), config.token_buckets, config.sequence)
-            towers = TwoTowers(len(item_ids), config.token_buckets, config.towers)
+            tables = load_file(path / "tables.safetensors")
+            popularity = PopularityConfig(**{name: tuple(v) for name, v in description["popularity"].items()})
+            sizes = len(item_ids), config.token_buckets, len(popularity.half_lives_s)
+            sequence, towers = SequenceModel(*sizes, config.sequence), TwoTowers(*sizes, config.towers)
             load_model(sequence, path / "sequence.safetensors")
             load_model(towers, path / "two_tower.safetensors")
             indexes = {
-                name: VectorIndex.load(path / f"{name}.faiss", about["kind"], vectors[name], about["recall"])
+                name: VectorIndex.load(path / f"{name}.faiss", about["kind"], tables[name], about["recall"])
                 for name, about in description["indexes"].items()
             }
-            popularity = PopularityConfig(**{name: tuple(v) for name, v in description["popularity"].items()})
             names, weights = description["blend"].keys(), description["blend"].values()
             blend = Blend(tuple(names), np.array(list(weights), dtype=np.float32))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise ArtefactError(f"{path}: not an artefact that this version can read: {error}") from error
+        neighbours = Neighbours(tables["neighbours"], tables["similarities"])
         networks = Networks(sequence.eval(), towers.eval(), indexes["sequence"], indexes["two_tower"])
-        return cls(manifest.version, config, popularity, item_ids, networks, blend)
+        return cls(manifest.version, config, popularity, item_ids, networks, neighbours, blend)
 
     # -- the parts of ranking
 
@@ -302,17 +319,20 @@ class Recommender:
         of: npt.NDArray[np.int64],
         items: npt.NDArray[np.int64],
         queries: list[Floats],
+        near: Floats | None,
     ) -> Floats:
-        plain = np.zeros((len(of), 3 + len(self.popularity.half_lives_s)), dtype=np.float32)
+        models = np.zeros((len(of), len(MODELS)), dtype=np.float32)
         if self.networks is not None:
             indexes = (self.networks.sequence_index, self.networks.towers_index)
             for column, (query, index) in enumerate(zip(queries, indexes, strict=True)):
-                plain[:, column] = np.einsum("pd,pd->p", query[of], index.vectors[items])
-        plain[:, 2] = items >= self._trained
-        plain[:, 3:] = np.log(popularity.shares()[items] + SHARE_FLOOR)
+                models[:, column] = np.einsum("pd,pd->p", query[of, :-1], index.vectors[items, :-1])
+        if near is not None:
+            models[:, 2] = Neighbours.logarithm(near[of, items])
         # how much is known of the user decides how far the models are to be trusted over popularity
         known = (np.log1p((users.items >= 0).sum(axis=1)) / 4.0).astype(np.float32)
-        return np.concatenate([plain, plain * known[of, None]], axis=1)
+        untrained = (items >= self._trained).astype(np.float32)
+        shares = log_shares(popularity.shares()[items])
+        return np.concatenate([models, models * known[of, None], untrained[:, None], shares], axis=1)
 
     def _because(self, users: UserBatch, ranked: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         assert self.networks is not None
@@ -321,7 +341,8 @@ class Recommender:
         if not liked.any():
             return np.full(ranked.shape, -1, dtype=np.int32)
         vectors = self.networks.towers_index.vectors
-        near = np.einsum("bnd,bhd->bnh", vectors[np.maximum(ranked, 0)], vectors[np.maximum(recent, 0)])
+        of_ranked, of_recent = (vectors[np.maximum(rows, 0), :-1] for rows in (ranked, recent))
+        near = np.einsum("bnd,bhd->bnh", of_ranked, of_recent)
         near = np.where(liked[:, None, :], near, -np.inf)
         nearest = np.take_along_axis(recent, near.argmax(axis=2), axis=1)
         return np.where(liked.any(axis=1, keepdims=True) & (ranked >= 0), nearest, -1).astype(np.int32)
@@ -332,10 +353,26 @@ class Recommender:
         networks = self.networks
         old = rows < known
         with torch.no_grad():
-            sequence, towers = networks.sequence.items.of_content(content), networks.towers.of_content(content)
-        for index, vectors in ((networks.sequence_index, sequence), (networks.towers_index, towers)):
-            index.replace(rows[old], vectors.numpy()[old])
-            index.add(vectors.numpy()[~old])
+            for index, plain, prior in (
+                (networks.sequence_index, networks.sequence.items.of_content(content), networks.sequence.prior),
+                (networks.towers_index, networks.towers.of_content(content), networks.towers.prior),
+            ):
+                vectors = with_prior(plain.numpy(), prior.of_unknown())
+                index.replace(rows[old], vectors[old])
+                index.add(vectors[~old])
+
+
+def _greatest(scores: Floats, k: int) -> npt.NDArray[np.intp]:
+    """The columns of the `k` greatest scores of each row, in no particular order."""
+    if scores.shape[1] <= k:
+        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    return np.argpartition(scores, -k, axis=1)[:, -k:]
+
+
+def with_prior(vectors: Floats, prior: Floats | float) -> Floats:
+    """Vectors (k, dim) with one number more, so that inner products with queries that end in 1 have the prior added."""
+    column = np.broadcast_to(np.asarray(prior, dtype=np.float32), (len(vectors),))
+    return np.concatenate([vectors, column[:, None]], axis=1)
 
 
 _verify: Any = verify

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.config import SequenceConfig
 from models.item_net import ItemNet
 from models.labels import N_ACTIONS
+from models.prior import TrendPrior
 from models.users import UserBatch
 
 GAPS = 34
@@ -27,10 +28,11 @@ class SequenceModel(nn.Module):
         n_items, buckets: see `ItemNet`.
     """
 
-    def __init__(self, n_items: int, buckets: int, config: SequenceConfig) -> None:
+    def __init__(self, n_items: int, buckets: int, half_lives: int, config: SequenceConfig) -> None:
         super().__init__()
         dim = config.dim
         self.config = config
+        self.prior = TrendPrior(half_lives)
         self.items = ItemNet(n_items, buckets, dim, config.item_dropout)
         self.begin = nn.Parameter(torch.zeros(dim))
         self.actions = nn.Embedding(N_ACTIONS, dim)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.config import TowersConfig
 from models.features import TokenTable
 from models.item_net import ItemNet
+from models.prior import TrendPrior
 from models.users import UserBatch
 
 _POOLING_HALF_LIFE = 10.0
@@ -22,10 +23,11 @@ _POOLING_HALF_LIFE = 10.0
 class TwoTowers(nn.Module):
     """Both towers; their vectors have unit length."""
 
-    def __init__(self, n_items: int, buckets: int, config: TowersConfig) -> None:
+    def __init__(self, n_items: int, buckets: int, half_lives: int, config: TowersConfig) -> None:
         super().__init__()
         dim = config.dim
         self.config = config
+        self.prior = TrendPrior(half_lives)
         self.items = ItemNet(n_items, buckets, dim, config.item_dropout)
         self.profile = nn.EmbeddingBag(buckets, dim, mode="mean", padding_idx=0)
         self.histogram = nn.EmbeddingBag(buckets, dim, mode="sum", padding_idx=0)
@@ -48,33 +50,31 @@ class TwoTowers(nn.Module):
         """The vectors (n, dim) of items known by content alone."""
         return self._finished(self.items.of_content(content))
 
-    def of_users(self, users: UserBatch, vectors: Tensor) -> Tensor:
-        """The users' vectors (B, dim); `vectors` (rows, dim) are the items'."""
+    def of_users(self, users: UserBatch, history: Tensor) -> Tensor:
+        """The users' vectors (B, dim); `history` (B, L, dim) holds the vectors of `users.items`."""
         real = users.items >= 0
         backwards = np.arange(users.items.shape[1])[::-1]
         weights = real * users.strengths * 2.0 ** (-backwards / _POOLING_HALF_LIFE)
         weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-6)
-        history = F.embedding_bag(
-            torch.from_numpy(np.where(real, users.items, 0).astype(np.int64)),
-            vectors,
-            per_sample_weights=torch.from_numpy(weights.astype(np.float32)),
-            mode="sum",
-        )
+        pooled = torch.einsum("bl,bld->bd", torch.from_numpy(weights.astype(np.float32)), history)
         known = np.stack([np.log1p(real.sum(axis=1)), users.profile.any(axis=1)], axis=1).astype(np.float32)
         taste = self.histogram(
             torch.from_numpy(users.histogram.astype(np.int64)),
             per_sample_weights=torch.from_numpy(users.histogram_weights),
         )
         profile = self.profile(torch.from_numpy(users.profile.astype(np.int64)))
-        joined = torch.cat([profile, taste, history, torch.from_numpy(known)], dim=1)
+        joined = torch.cat([profile, taste, pooled, torch.from_numpy(known)], dim=1)
         return F.normalize(self.user(joined), dim=1)
 
     @torch.no_grad()
     def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The users' queries (B, dim), scaled so that their inner products with items are the scores of the softmax."""
+        """The users' queries (B, dim), with the items' vectors (rows, dim) as they are in the index.
+
+        They are scaled so that their inner products with items are the scores of the softmax.
+        """
         self.eval()
         scaled: npt.NDArray[np.float32] = (
-            self.of_users(users, torch.from_numpy(vectors)) / self.config.temperature
+            self.of_users(users, torch.from_numpy(vectors[np.maximum(users.items, 0)])) / self.config.temperature
         ).numpy()
         return scaled
 

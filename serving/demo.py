@@ -65,6 +65,8 @@ class Demo:
         async with Wire.open(self._settings) as wire:
             for item in self._world.catalogue:
                 await self._publish(wire, item)
+            for user in self._world.users():
+                await wire.producer.send(wire.names.users, key=user.user_id.encode(), value=encode(user))
             await wire.producer.flush()
             playing = asyncio.create_task(self._play(wire))
             try:
@@ -122,6 +124,7 @@ class Demo:
             ts=event.ts,
             positive=graded.label == POSITIVE,
             listed=None if published is None else [self._item(place.item_id) for place in published.items],
+            scored=event.rec_id is None,  # what somebody took from the list itself proves nothing of it
         )
 
     def _item(self, item_id: str) -> int:

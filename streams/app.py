@@ -26,6 +26,8 @@ def make_app(settings: Settings, role: str, **overrides: Any) -> BatchApp:
         "broker_commit_interval": 0.25,
         "broker_max_poll_records": 20_000,
         "processing_guarantee": "at_least_once",
+        # an agent that raises ends the process: a restart resumes from the last commit, a restarted agent would not
+        "agent_supervisor": "mode.CrashingSupervisor",
         "topic_disable_leader": True,
         "topic_allow_declare": False,
         "web_enabled": False,
