@@ -1,0 +1,242 @@
+"""Fitting: the training loops of the two networks over a log, deterministic for a seed and bounded in clock time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from models.features import TokenTable
+from models.prior import TrendTable
+from models.sequence import SequenceModel, time_buckets
+from models.towers import TwoTowers
+from models.users import Histories
+
+#: The few weights of the prior learn so many times faster than the network.
+_PRIOR_SPEED = 5.0
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass
+class Lesson:
+    """What to learn from, and how long.
+
+    Attributes:
+        histories: the log.
+        content: tokens of each item row.
+        trends: the items' popularity over the log.
+        weights: float32 (len(log),) of each log row as an example; 0 where it is none.
+        epochs: passes over the examples.
+        until: `time.monotonic()` at which to stop after the step at hand.
+        progress: called with the share done.
+    """
+
+    histories: Histories
+    content: TokenTable
+    trends: TrendTable
+    weights: Floats
+    epochs: int
+    until: float
+    rng: np.random.Generator
+    progress: Callable[[float], None]
+    losses: list[float] = field(default_factory=list)
+
+    def frequencies(self) -> Floats:
+        """How often each item is the target of an example, as a share: (rows,)."""
+        counts = np.bincount(
+            self.histories.log.item[self.weights > 0],
+            weights=self.weights[self.weights > 0],
+            minlength=len(self.content),
+        )
+        shares: Floats = (counts / max(counts.sum(), 1e-9)).astype(np.float32)
+        return shares
+
+
+def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
+    """Teach the sequence model to foretell each example from all that its user did before."""
+    config = model.config
+    log = lesson.histories.log
+    order, starts = lesson.histories.consumed()
+    size = len(lesson.content)
+    full = size <= config.full_softmax_items
+    everything = torch.arange(size)
+    frequencies = lesson.frequencies()
+
+    def step(window: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_], begins: npt.NDArray[np.bool_]) -> Tensor:
+        events = order[window]
+        ts = log.ts[events]
+        weights = np.where(inside, lesson.weights[events], 0.0)
+        weights[~begins, 0] = 0.0  # nothing is known there of a user whose past was cut off
+        waits = time_buckets(np.diff(ts, axis=1, prepend=ts[:, :1]))
+        waits[:, 0] = 0
+        gaps = waits[:, :-1].copy()
+        items = np.where(inside, log.item[events], 0).astype(np.int64)
+        asked = weights > 0
+        targets = items[asked]
+        if full:
+            chosen, vectors = None, model.items(everything, lesson.content)
+            inputs = vectors[torch.from_numpy(items[:, :-1])]
+        else:
+            chosen = _sampled(targets, size, config.negatives, lesson.rng)
+            needed, of = np.unique(np.concatenate([items[:, :-1].ravel(), chosen]), return_inverse=True)
+            table = model.items(torch.from_numpy(needed), lesson.content.take(needed))
+            inputs = table[torch.from_numpy(of[: -len(chosen)].reshape(len(items), -1))]
+            vectors = table[torch.from_numpy(of[-len(chosen) :])]
+        queries = model(
+            inputs,
+            torch.from_numpy(log.action[events[:, :-1]].astype(np.int64)),
+            torch.from_numpy(log.strength[events[:, :-1]]),
+            torch.from_numpy(gaps),
+            torch.from_numpy(waits),
+        )[torch.from_numpy(asked)]
+        logits = queries @ vectors.T + model.prior(lesson.trends, events[asked], chosen)
+        return _softmax_loss(logits, targets, chosen, weights[asked], frequencies, config.negatives, size)
+
+    batches = _Windows(order, starts, lesson, config.batch_tokens, 2 * config.length)
+    _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay)
+
+
+def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
+    """Teach the towers each example from its user as of just before it."""
+    config = model.config
+    size = len(lesson.content)
+    rows = np.flatnonzero(lesson.weights > 0)
+    users = lesson.histories.before(rows)
+    targets = lesson.histories.log.item[rows].astype(np.int64)
+    weights = lesson.weights[rows]
+    frequencies = lesson.frequencies()
+
+    def batches() -> Iterator[tuple[npt.NDArray[np.intp]]]:
+        shuffled = lesson.rng.permutation(len(rows))
+        for start in range(0, len(rows), config.batch):
+            yield (np.sort(shuffled[start : start + config.batch]),)
+
+    def step(batch: npt.NDArray[np.intp]) -> Tensor:
+        some = users.take(batch)
+        chosen = _sampled(targets[batch], size, config.negatives, lesson.rng)
+        history = np.maximum(some.items, 0).astype(np.int64)
+        needed, of = np.unique(np.concatenate([history.ravel(), chosen]), return_inverse=True)
+        vectors = model.of_items(torch.from_numpy(needed), lesson.content.take(needed))
+        queries = model.of_users(some, vectors[torch.from_numpy(of[: history.size].reshape(history.shape))])
+        logits = queries @ vectors[torch.from_numpy(of[history.size :])].T / config.temperature
+        logits = logits + model.prior(lesson.trends, rows[batch], chosen)
+        return _softmax_loss(logits, targets[batch], chosen, weights[batch], frequencies, config.negatives, size)
+
+    _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay)
+
+
+def _sampled(targets: Rows, size: int, negatives: int, rng: np.random.Generator) -> Rows:
+    """The batch's targets and as many uniform draws, each row once, ascending."""
+    return np.unique(np.concatenate([targets, rng.integers(0, size, negatives)])).astype(np.int64)
+
+
+def _softmax_loss(
+    logits: Tensor,
+    targets: Rows,
+    chosen: Rows | None,
+    weights: Floats,
+    frequencies: Floats,
+    negatives: int,
+    size: int,
+) -> Tensor:
+    """Weighted cross-entropy over all items, or over `chosen` with the bias of their sampling taken off.
+
+    An item is among the chosen as a target of the batch or as a uniform draw; the logarithm of how often that is
+    expected is subtracted (Yi et al., 2019), so that the logits stay those of the softmax over all items.
+    """
+    if chosen is not None:
+        expected = len(targets) * frequencies[chosen] + negatives / size
+        logits = logits - torch.from_numpy(np.log(np.minimum(expected, 1.0)).astype(np.float32))
+        targets = np.searchsorted(chosen, targets)
+    losses = F.cross_entropy(logits, torch.from_numpy(targets), reduction="none")
+    share = torch.from_numpy((weights / weights.sum()).astype(np.float32))
+    return (losses * share).sum()
+
+
+def _descend(
+    model: SequenceModel | TwoTowers,
+    lesson: Lesson,
+    batches: Callable[[], Iterator[tuple[npt.NDArray[np.generic], ...]]],
+    step: Callable[..., Tensor],
+    learning_rate: float,
+    weight_decay: float,
+) -> None:
+    prior = list(model.prior.parameters())
+    network = [each for name, each in model.named_parameters() if not name.startswith("prior.")]
+    rates = [learning_rate, _PRIOR_SPEED * learning_rate]
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": network, "lr": rates[0], "weight_decay": weight_decay},
+            {"params": prior, "lr": rates[1], "weight_decay": 0.0},
+        ],
+        fused=True,
+    )
+    model.train()
+    began = time.monotonic()
+    for epoch in range(lesson.epochs):
+        total, steps = 0.0, 0
+        for batch in list(batches()):
+            # down to a tenth by the end, as far as the end is known
+            gone = max(epoch / lesson.epochs, (time.monotonic() - began) / max(lesson.until - began, 1e-9))
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * (1.0 - 0.9 * min(gone, 1.0))
+            optimiser.zero_grad(set_to_none=True)
+            loss = step(*batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            total, steps = total + float(loss.detach()), steps + 1
+            if time.monotonic() >= lesson.until:
+                break
+        lesson.losses.append(total / max(steps, 1))
+        lesson.progress((epoch + 1) / lesson.epochs)
+        if time.monotonic() >= lesson.until:
+            break
+    model.eval()
+
+
+class _Windows:
+    """Batches of windows over the users' sequences, cut at other places in each epoch."""
+
+    def __init__(self, order: npt.NDArray[np.intp], starts: Rows, lesson: Lesson, tokens: int, width: int) -> None:
+        self._starts = starts
+        self._lesson = lesson
+        self._tokens = tokens
+        self._width = width
+        self._is_example = np.concatenate([[0], np.cumsum(lesson.weights[order] > 0)])
+
+    def __call__(self) -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
+        rng = self._lesson.rng
+        first, end = self._starts[:-1], self._starts[1:]
+        offsets = rng.integers(0, self._width, len(first))
+        # the first window of a user is cut short by its offset, unless one window holds all
+        offsets = np.where(end - first <= self._width, 0, offsets)
+        counts = -(-(end - first + offsets) // self._width)
+        user = np.repeat(np.arange(len(first)), counts)
+        nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        left = np.maximum(first[user] - offsets[user] + nth * self._width, first[user])
+        right = np.minimum(first[user] - offsets[user] + (nth + 1) * self._width, end[user])
+        useful = self._is_example[right] > self._is_example[left]
+        left, right, begins = left[useful], right[useful], (left == first[user])[useful]
+        lengths = right - left
+        by_length = np.lexsort((rng.random(len(lengths)), lengths))
+        batches = []
+        at = len(by_length)
+        while at > 0:
+            longest = int(lengths[by_length[at - 1]])
+            some = by_length[max(0, at - max(1, self._tokens // longest)) : at]
+            at -= len(some)
+            batches.append((some, longest))
+        for index in rng.permutation(len(batches)):
+            some, longest = batches[index]
+            window = left[some][:, None] + np.arange(longest)
+            inside = window < right[some][:, None]
+            yield np.where(inside, window, left[some][:, None]), inside, begins[some]

@@ -1,0 +1,84 @@
+"""Neighbours: which items the same users liked, as each item's nearest few; the memory beside the networks.
+
+Where users are few, counting together what was liked together beats what a network can learn of it; the blend finds
+out which of them to trust. The similarity is the cosine of co-occurrence (Sarwar et al., 2001).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.config import NeighboursConfig
+from models.users import UserBatch
+
+Floats = npt.NDArray[np.float32]
+_MAX_PAIRS = 20_000_000
+#: Added to the summed similarities before the logarithm.
+_FLOOR = 1e-2
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Each item's nearest, for rows 0 … n - 1.
+
+    Attributes:
+        items: int32 (n, k) rows, padded with -1.
+        similarities: float32 (n, k), 0 where padded.
+    """
+
+    items: npt.NDArray[np.int32]
+    similarities: Floats
+
+    @classmethod
+    def of(
+        cls, users: npt.NDArray[np.integer], items: npt.NDArray[np.integer], size: int, config: NeighboursConfig
+    ) -> Neighbours:
+        """Count what was liked within `config.window` likes of the same user.
+
+        Args:
+            users, items: (m,) the likes in the order of time, each item of a user once.
+            size: how many item rows there are.
+        """
+        order = np.argsort(users, kind="stable")
+        users, items = users[order], items[order].astype(np.int64)
+        window = min(config.window, max(1, _MAX_PAIRS // max(len(items), 1)))
+        keys = []
+        for apart in range(1, window + 1):
+            same = users[apart:] == users[:-apart]
+            one, other = items[:-apart][same], items[apart:][same]
+            keys.append(np.minimum(one, other) * size + np.maximum(one, other))
+        pairs, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *keys]), return_counts=True)
+        one, other = np.divmod(pairs, max(size, 1))
+        degrees = np.bincount(items, minlength=size)
+        cosines = (counts / np.sqrt(degrees[one].astype(np.float64) * degrees[other])).astype(np.float32)
+        source, target = np.concatenate([one, other]), np.concatenate([other, one])
+        cosines = np.concatenate([cosines, cosines])
+        ranked = np.lexsort((target, -cosines, source))
+        source = source[ranked]
+        places = np.arange(len(source)) - np.searchsorted(source, source)
+        kept = ranked[places < config.size]
+        made = cls(np.full((size, config.size), -1, np.int32), np.zeros((size, config.size), np.float32))
+        at = (source[places < config.size], places[places < config.size])
+        made.items[at] = target[kept]
+        made.similarities[at] = cosines[kept]
+        return made
+
+    def scores(self, users: UserBatch, size: int, config: NeighboursConfig) -> Floats:
+        """For each user and each of `size` rows the similarities summed over what the user liked last: (B, size)."""
+        recent = users.items[:, -config.recent :]
+        liked = (recent >= 0) & (recent < len(self.items)) & (users.strengths[:, -config.recent :] >= config.liked)
+        of, places = np.nonzero(liked)
+        rows = recent[of, places]
+        near = self.items[rows]
+        cells = (of[:, None] * size + near)[near >= 0]
+        summed = np.bincount(cells, self.similarities[rows][near >= 0], minlength=len(users) * size)
+        return summed.reshape(len(users), size).astype(np.float32)
+
+    @staticmethod
+    def logarithm(scores: Floats) -> Floats:
+        """Summed similarities as the blend reads them."""
+        logs: Floats = np.log(scores + np.float32(_FLOOR))
+        return logs

@@ -1,0 +1,86 @@
+"""The prequential walk: each event is met with what was known before it, then learnt from (Dawid, 1984).
+
+Popularity moves on in small strides, not after every event, as a served list is a little older than the event as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from models.blend import Choices
+from models.interactions import NO_ITEM, Interactions
+from models.labels import POSITIVE
+from models.metrics import ranks_of
+from models.popularity import Popularity, PopularityConfig
+from models.recommender import Recommender
+from models.users import Histories
+
+STRIDE = 64
+
+Rows = npt.NDArray[np.int64]
+
+
+def targets_of(histories: Histories) -> npt.NDArray[np.bool_]:
+    """Which rows of the log are to be foretold: positives on an item that was new to their user, (len(log),)."""
+    log = histories.log
+    wanted: npt.NDArray[np.bool_] = (log.label == POSITIVE) & (log.item != NO_ITEM)
+    return wanted & histories.is_new(np.arange(len(log)))
+
+
+def popularity_before(log: Interactions, row: int, config: PopularityConfig, n_items: int) -> Popularity:
+    """The item statistics (n_items rows) as of just before a row of the log."""
+    popularity = Popularity(config, n_items)
+    _count(popularity, log, 0, row)
+    return popularity
+
+
+def strides(
+    log: Interactions, wanted: npt.NDArray[np.bool_], start: int, stop: int, popularity: Popularity
+) -> Iterator[Rows]:
+    """Walk the rows from `start` to `stop`, giving the wanted ones of each stride before `popularity` counts them."""
+    for left in range(start, stop, STRIDE):
+        right = min(left + STRIDE, stop)
+        rows = left + np.flatnonzero(wanted[left:right])
+        if len(rows):
+            yield rows
+        _count(popularity, log, left, right)
+
+
+def ranks_in_lists(
+    recommender: Recommender,
+    histories: Histories,
+    rows: Rows,
+    popularity: Popularity,
+    allowed: npt.NDArray[np.bool_],
+    *,
+    n: int,
+) -> npt.NDArray[np.intp]:
+    """The rank of each row's item in the list of `n` its user would have been shown just before."""
+    ranking = recommender.rank(
+        histories.before(rows), popularity, allowed=allowed, seen=histories.seen_before(rows), n=n
+    )
+    return ranks_of(ranking.items, histories.log.item[rows])
+
+
+def choices_among_candidates(
+    recommender: Recommender,
+    histories: Histories,
+    rows: Rows,
+    popularity: Popularity,
+    allowed: npt.NDArray[np.bool_],
+) -> Choices:
+    """What the rows' users chose among the candidates they would have had; rows whose item was none are left out."""
+    candidates = recommender.candidates(histories.before(rows), popularity, allowed, histories.seen_before(rows))
+    hit = candidates.items == histories.log.item[rows][candidates.users]
+    lucky = np.unique(candidates.users[hit])
+    kept = np.isin(candidates.users, lucky)
+    return Choices(candidates.features[kept], np.searchsorted(lucky, candidates.users[kept]), np.flatnonzero(hit[kept]))
+
+
+def _count(popularity: Popularity, log: Interactions, start: int, stop: int) -> None:
+    items = log.item[start:stop]
+    on_item = items != NO_ITEM
+    popularity.add(items[on_item], log.ts[start:stop][on_item], log.label[start:stop][on_item] == POSITIVE)

@@ -1,0 +1,385 @@
+"""Training: from interactions to a staged artefact, gated on the newest events that no model was trained on.
+
+The newest slice is held out. The networks learn from what is before it; the blend learns on the slice's first half;
+on its second half the candidate is compared with the incumbent, by the lists each would have shown. Then the
+candidate catches up on the slice itself, for in a stream the newest events say the most.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.artefact import ArtefactError, Manifest, read_manifest, write_manifest
+from models.blend import Blend, Choices
+from models.config import TrainingConfig
+from models.features import BareItem, ItemContent, TokenTable, hash_tokens, histogram_keys
+from models.fitting import Lesson, fit_sequence, fit_towers
+from models.index import IndexRefused, VectorIndex
+from models.interactions import NO_ITEM, Interactions
+from models.metrics import gains, hits
+from models.neighbours import Neighbours
+from models.popularity import PopularityConfig
+from models.prequential import choices_among_candidates, popularity_before, ranks_in_lists, strides, targets_of
+from models.prior import TrendTable
+from models.recommender import Networks, Recommender, with_prior
+from models.sequence import SequenceModel
+from models.towers import TwoTowers
+from models.users import Histories
+
+Kind = Literal["retrain", "fine-tune"]
+Floats = npt.NDArray[np.float32]
+
+LIST = 10
+_ITEMS_AT_ONCE: Final = 65_536
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is trained on: the interactions, the catalogue, and profile tokens by user id."""
+
+    interactions: Interactions
+    items: Sequence[ItemContent]
+    profiles: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        kind: what was done; a fine-tune without a usable incumbent is a retrain.
+        metrics: `ndcg_at_10` and `recall_at_10` of the candidate, and with `incumbent_` and `trending_` before the name
+            of these, on the same `gate_events`; `index_recall`; `seconds`; `events`.
+        why: the decision in words, with the numbers.
+    """
+
+    kind: Kind
+    metrics: dict[str, float]
+    promoted: bool
+    why: str
+
+
+def train(
+    data: TrainingData,
+    config: TrainingConfig,
+    *,
+    kind: Kind,
+    incumbent: Path | None,
+    out: Path,
+    version: str,
+    offsets: Mapping[str, int],
+    popularity: PopularityConfig,
+    progress: Callable[[str, float], None],
+) -> Outcome:
+    """Train, and write the artefact into the staged folder `out`, whether it is promoted or not.
+
+    Args:
+        incumbent: the artefact in service, to start from and to beat.
+        progress: called with the stage and the share of all work done.
+    """
+    began = time.monotonic()
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    before = _usable(incumbent, config, popularity)
+    trained_through = read_manifest(incumbent).trained_through if incumbent and before else None
+    if before is None or not _same_networks(before.config, config):
+        kind = "retrain"
+
+    progress("reading", 0.0)
+    course = _Course.over(data, config, popularity, before.item_ids if before else [])
+    log = course.histories.log
+    held_out = course.held_out_from(trained_through)
+    middle = course.middle_of(held_out)
+
+    networks = course.networks(before if kind == "fine-tune" else None)
+    weights = course.example_weights(held_out, trained_through if kind == "fine-tune" else None, rng)
+    fine = kind == "fine-tune"
+    course.fit(networks, weights, fine=fine, budget_s=0.8 * config.time_budget_s, rng=rng, progress=progress)
+
+    progress("building the index", 0.7)
+    blend = before.blend if before and before.blend.names == Blend.prior(popularity).names else Blend.prior(popularity)
+    candidate = course.recommender(version, networks, blend, held_out)
+    progress("learning the blend", 0.75)
+    first, second = course.choices(candidate, held_out, middle), course.choices(candidate, middle, len(log))
+    candidate.blend = blend.fitted(first, config.blend)
+
+    progress("comparing with what is in service", 0.85)
+    rivals = {"": candidate, "trending_": Recommender.trending_only(popularity, config)}
+    if before is not None:
+        rivals["incumbent_"] = before
+    metrics = course.compare(rivals, middle)
+    promoted, why = _verdict(metrics, before.version if before else None)
+
+    progress("catching up", 0.9)
+    both = Choices.together([first, second])
+    final_blend = blend.fitted(both, config.blend)
+    course.catch_up(networks, held_out, rng)
+    try:
+        final = course.recommender(version, networks, final_blend, len(log))
+    except IndexRefused as refused:
+        final, promoted, why = candidate, False, str(refused)
+    assert final.networks is not None
+    metrics["index_recall"] = min(final.networks.sequence_index.recall, final.networks.towers_index.recall)
+    metrics["seconds"] = time.monotonic() - began
+    metrics["events"] = float(len(log))
+
+    progress("writing", 0.97)
+    final.save(out)
+    write_manifest(
+        out,
+        Manifest(
+            version=version,
+            kind=kind,
+            created_at=int(time.time() * 1000),
+            config=asdict(config),
+            events=len(log),
+            trained_through=int(log.ts[-1]) if len(log) else 0,
+            offsets=dict(offsets),
+            metrics=metrics,
+        ),
+    )
+    progress("done", 1.0)
+    return Outcome(kind, metrics, promoted, why)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """The data of one training, in rows that go on from the incumbent's."""
+
+    config: TrainingConfig
+    popularity: PopularityConfig
+    items: list[ItemContent]
+    content: TokenTable
+    trends: TrendTable
+    allowed: npt.NDArray[np.bool_]
+    histories: Histories
+    targets: npt.NDArray[np.bool_]
+
+    @classmethod
+    def over(
+        cls, data: TrainingData, config: TrainingConfig, popularity: PopularityConfig, known: Sequence[str]
+    ) -> _Course:
+        described = {item.item_id: item for item in data.items}
+        item_ids = list(dict.fromkeys([*known, *described, *data.interactions.item_ids]))
+        rows = {item_id: row for row, item_id in enumerate(item_ids)}
+        items = [described.get(item_id) or BareItem(item_id) for item_id in item_ids]
+        row_of = np.array([*(rows[item_id] for item_id in data.interactions.item_ids), NO_ITEM], dtype=np.int32)
+        log = replace(data.interactions, item=row_of[data.interactions.item], item_ids=item_ids)
+        keys = [hash_tokens(histogram_keys(item), config.token_buckets).tolist() for item in items]
+        histories = Histories(log, keys, data.profiles, config)
+        return cls(
+            config,
+            popularity,
+            items,
+            TokenTable.of(items, config.token_buckets),
+            TrendTable.over(log, popularity, len(items)),
+            np.array([item.available for item in items], dtype=bool),
+            histories,
+            targets_of(histories),
+        )
+
+    def held_out_from(self, trained_through: int | None) -> int:
+        """The first row of the newest slice; the incumbent has not been trained on it either."""
+        log = self.histories.log
+        start = len(log) - min(int(len(log) * self.config.held_out_share), self.config.held_out_max)
+        if trained_through is not None:
+            start = max(start, int(np.searchsorted(log.ts, trained_through, side="right")))
+        return start
+
+    def middle_of(self, held_out: int) -> int:
+        """The row that halves the positives of the slice."""
+        places = held_out + np.flatnonzero(self.targets[held_out:])
+        return int(places[len(places) // 2]) if len(places) else len(self.histories.log)
+
+    def networks(self, start: Recommender | None) -> tuple[SequenceModel, TwoTowers]:
+        """New networks, or the incumbent's with room for the new items."""
+        size, half_lives = len(self.items), len(self.popularity.half_lives_s)
+        if start is not None and start.networks is not None:
+            sequence, towers = start.networks.sequence, start.networks.towers
+            known = sequence.items.ids.num_embeddings
+            copy = (
+                SequenceModel(known, self.config.token_buckets, half_lives, self.config.sequence),
+                TwoTowers(known, self.config.token_buckets, half_lives, self.config.towers),
+            )
+            copy[0].load_state_dict(sequence.state_dict())
+            copy[1].load_state_dict(towers.state_dict())
+            copy[0].items.grow(size)
+            copy[1].items.grow(size)
+            return copy
+        return (
+            SequenceModel(size, self.config.token_buckets, half_lives, self.config.sequence),
+            TwoTowers(size, self.config.token_buckets, half_lives, self.config.towers),
+        )
+
+    def example_weights(self, stop: int, after: int | None, rng: np.random.Generator) -> Floats:
+        """The weight of each log row before `stop` as an example; with `after`, the old ones are a sample."""
+        log = self.histories.log
+        weights = np.where(self.targets, log.weight, 0.0)
+        weights[stop:] = 0.0
+        if len(log):
+            age = (log.ts[-1] - log.ts) / 1000.0
+            weights *= 2.0 ** -(age / self.config.recency_half_life_s)
+        # an example of long ago still says what goes with what
+        weights = np.where(weights > 0, np.maximum(weights, self.config.least_weight), 0.0)
+        if after is not None:
+            new = log.ts > after
+            old = np.flatnonzero((weights > 0) & ~new)
+            keep = min(len(old), int(self.config.replay_share * np.count_nonzero(weights[new])))
+            dropped = np.ones(len(log), dtype=bool)
+            dropped[new] = False
+            dropped[rng.choice(old, keep, replace=False)] = False
+            weights[dropped] = 0.0
+        return weights.astype(np.float32)
+
+    def fit(
+        self,
+        networks: tuple[SequenceModel, TwoTowers],
+        weights: Floats,
+        *,
+        fine: bool,
+        budget_s: float,
+        rng: np.random.Generator,
+        progress: Callable[[str, float], None],
+    ) -> None:
+        """Teach both networks the examples."""
+        if not weights.any():
+            return
+        sequence, towers = networks
+        lesson = Lesson(
+            self.histories,
+            self.content,
+            self.trends,
+            weights,
+            self.config.sequence.fine_tune_epochs if fine else self.config.sequence.epochs,
+            time.monotonic() + 0.7 * budget_s,
+            rng,
+            lambda done: progress("teaching the sequence model", 0.05 + 0.4 * done),
+        )
+        fit_sequence(sequence, lesson)
+        fit_towers(
+            towers,
+            replace(
+                lesson,
+                epochs=self.config.towers.fine_tune_epochs if fine else self.config.towers.epochs,
+                until=time.monotonic() + 0.3 * budget_s,
+                progress=lambda done: progress("teaching the two towers", 0.45 + 0.25 * done),
+                losses=[],
+            ),
+        )
+
+    def catch_up(self, networks: tuple[SequenceModel, TwoTowers], held_out: int, rng: np.random.Generator) -> None:
+        """Teach the held-out slice, mixed with as much of what came before."""
+        log = self.histories.log
+        if held_out < len(log):
+            weights = self.example_weights(len(log), int(log.ts[held_out]) - 1, rng)
+            self.fit(
+                networks, weights, fine=True, budget_s=0.2 * self.config.time_budget_s, rng=rng, progress=_silently
+            )
+
+    def recommender(
+        self, version: str, networks: tuple[SequenceModel, TwoTowers], blend: Blend, stop: int
+    ) -> Recommender:
+        """The networks with their items' vectors and indexes, and the neighbours, as of log row `stop`.
+
+        Raises:
+            IndexRefused: an index stays below its recall floor.
+        """
+        sequence, towers = networks
+        of_sequence, of_towers = self._vectors(sequence.items), self._vectors(towers.of_items)
+        log = self.histories.log
+        popularity = popularity_before(log, stop, self.popularity, len(self.items))
+        newest = np.arange(max(0, stop - 256), stop)
+        users = self.histories.before(newest)
+        seed, index = self.config.seed, self.config.index
+        together = Networks(
+            sequence.eval(),
+            towers.eval(),
+            *(
+                VectorIndex.build(
+                    with_prior(vectors, model.prior.now(popularity)),
+                    with_prior(model.queries(users, vectors), 1.0),
+                    index,
+                    seed=seed,
+                )
+                for model, vectors in ((sequence, of_sequence), (towers, of_towers))
+            ),
+        )
+        liked = np.flatnonzero(self.targets[:stop])
+        neighbours = Neighbours.of(log.user[liked], log.item[liked], len(self.items), self.config.neighbours)
+        return Recommender(version, self.config, self.popularity, log.item_ids, together, neighbours, blend)
+
+    @torch.no_grad()
+    def _vectors(self, encode: Callable[[torch.Tensor, TokenTable], torch.Tensor]) -> Floats:
+        parts = []
+        for start in range(0, len(self.items), _ITEMS_AT_ONCE):
+            rows = np.arange(start, min(start + _ITEMS_AT_ONCE, len(self.items)))
+            parts.append(encode(torch.from_numpy(rows), self.content.take(rows)).numpy())
+        return np.concatenate(parts) if parts else np.zeros((0, self.config.sequence.dim), dtype=np.float32)
+
+    def choices(self, recommender: Recommender, start: int, stop: int) -> Choices:
+        """What users chose among its candidates in rows from `start` to `stop`."""
+        log = self.histories.log
+        popularity = popularity_before(log, start, self.popularity, len(self.items))
+        return Choices.together(
+            [
+                choices_among_candidates(recommender, self.histories, rows, popularity, self.allowed)
+                for rows in strides(log, self.targets, start, stop, popularity)
+            ]
+        )
+
+    def compare(self, rivals: Mapping[str, Recommender], start: int) -> dict[str, float]:
+        """Metrics of each rival's lists before the positives from row `start` on, under its prefix."""
+        log = self.histories.log
+        for rival in rivals.values():
+            rival.admit(self.items)
+        popularity = popularity_before(log, start, self.popularity, len(self.items))
+        ranks: dict[str, list[npt.NDArray[np.intp]]] = {prefix: [] for prefix in rivals}
+        for rows in strides(log, self.targets, start, len(log), popularity):
+            for prefix, rival in rivals.items():
+                ranks[prefix].append(ranks_in_lists(rival, self.histories, rows, popularity, self.allowed, n=LIST))
+        metrics: dict[str, float] = {}
+        for prefix, found in ranks.items():
+            together = np.concatenate(found) if found else np.zeros(0, np.intp)
+            metrics["gate_events"] = float(len(together))
+            metrics[f"{prefix}ndcg_at_10"] = float(gains(together, LIST).mean()) if len(together) else 0.0
+            metrics[f"{prefix}recall_at_10"] = float(hits(together, LIST).mean()) if len(together) else 0.0
+        return metrics
+
+
+def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityConfig) -> Recommender | None:
+    """The incumbent, if there is one that reads users as `config` says; what is damaged counts for none."""
+    if path is None:
+        return None
+    try:
+        incumbent = Recommender.load(path)
+    except ArtefactError:
+        return None
+    reads = ("token_buckets", "profile_size", "histogram_size", "histogram_half_life_s")
+    same = all(getattr(incumbent.config, name) == getattr(config, name) for name in reads)
+    return incumbent if same and incumbent.popularity == popularity else None
+
+
+def _same_networks(one: TrainingConfig, other: TrainingConfig) -> bool:
+    return all(
+        getattr(one.sequence, name) == getattr(other.sequence, name) for name in ("dim", "blocks", "heads", "length")
+    ) and all(getattr(one.towers, name) == getattr(other.towers, name) for name in ("dim", "hidden", "temperature"))
+
+
+def _verdict(metrics: Mapping[str, float], incumbent: str | None) -> tuple[bool, str]:
+    rival, name = ("incumbent_", incumbent) if incumbent is not None else ("trending_", "trending")
+    events = int(metrics["gate_events"])
+    mine, theirs = metrics["ndcg_at_10"], metrics[f"{rival}ndcg_at_10"]
+    why = f"ndcg@10 {mine:.4f} against {theirs:.4f} of {name}: {mine - theirs:+.4f} on {events} events"
+    return mine >= theirs, why
+
+
+def _silently(_stage: str, _done: float) -> None:
+    return
