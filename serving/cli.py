@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from serving.cli_data import datasets, demo, replay
+from serving.cli_data import datasets, demo, evaluate, replay
 from serving.console import out, read_settings, set_up_logging, tells_errors
 from streams.settings import Settings, explain, load
 
@@ -214,6 +214,7 @@ def doctor(as_json: bool) -> None:
 
 main.add_command(datasets)
 main.add_command(replay)
+main.add_command(evaluate)
 main.add_command(demo)
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from models.labels import CONSUMING, POSITIVE, grade
+from models.labels import CONSUMING, POSITIVE
 from streams.events import Event, ItemRecord, Recommendations, derived_event_id, encode
 from streams.prequential import PrequentialScore
 from streams.settings import Settings
@@ -112,8 +112,7 @@ class Demo:
             self._standing.changes.append((f"{event.type}{share}", title))
 
     def _learn(self, wire: Wire, event: Event, event_id: str) -> None:
-        rules = self._settings.labels
-        graded = grade(event.action, rules, watch_s=event.watch_s, duration_s=event.duration_s, value=event.value)
+        graded = event.grade(self._settings.labels)
         if event.item_id is None or graded.action not in CONSUMING:
             return
         published = wire.lists.get(event.user_id)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from models.labels import Action
+from models.labels import Action, Grade, LabelRules, grade
 
 EventType = Literal[
     "impression", "click", "watch", "like", "dislike", "rating", "save", "share", "follow", "hide", "search", "visit"
@@ -51,6 +51,17 @@ class Event(Struct, frozen=True, omit_defaults=True, kw_only=True):
     def action(self) -> Action:
         """The event's kind as the models see it."""
         return ACTIONS[self.type]
+
+    def grade(self, rules: LabelRules) -> Grade:
+        """What the event says of its user's liking."""
+        return grade(
+            self.action,
+            rules,
+            watch_s=self.watch_s,
+            duration_s=self.duration_s,
+            value=self.value,
+            scale=self.scale,
+        )
 
 
 ACTIONS: Final[dict[str, Action]] = {name: Action[name.upper()] for name in get_args(EventType)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from aiokafka import ConsumerRecord
 
 from models.interactions import NO_ITEM
-from models.labels import POSITIVE, grade
+from models.labels import POSITIVE
 from streams.catalogue import Catalogue
 from streams.dead_letters import dead_letter
 from streams.events import BadRecord, Cause, DeadLetter, Event, decode_event
@@ -121,14 +121,7 @@ def _reject_unknown(reads: list[_Read], catalogue: Catalogue, done: Ingested) ->
 def _user_event(read: _Read, catalogue: Catalogue, settings: Settings) -> UserEvent:
     event = read.event
     item = catalogue.numbers[event.item_id] if event.item_id else NO_ITEM
-    graded = grade(
-        event.action,
-        settings.labels,
-        watch_s=event.watch_s,
-        duration_s=event.duration_s,
-        value=event.value,
-        scale=event.scale,
-    )
+    graded = event.grade(settings.labels)
     keys = catalogue.histogram_keys[item] if item != NO_ITEM else []
     return UserEvent(read.record.offset, event.event_id or "", event.ts, item, graded, keys)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from models.labels import CONSUMING, POSITIVE, grade
+from models.labels import CONSUMING, POSITIVE
 from streams.datasets.dataset import Dataset, LoggedEvent
 from streams.events import BadRecord, Event, decode_event, encode
 from streams.prequential import PrequentialScore
@@ -202,14 +202,7 @@ class _Run:
         self._newest_ts = max(self._newest_ts, ts)
 
     def _learn_and_score(self, event: Event) -> None:
-        graded = grade(
-            event.action,
-            self._settings.labels,
-            watch_s=event.watch_s,
-            duration_s=event.duration_s,
-            value=event.value,
-            scale=event.scale,
-        )
+        graded = event.grade(self._settings.labels)
         if event.item_id is None or graded.action not in CONSUMING:
             return
         user = self._users.setdefault(event.user_id, len(self._users))

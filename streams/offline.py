@@ -1,0 +1,54 @@
+"""A data set read straight into the models' own form, without Kafka and Redis: for evaluation."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from models.features import profile_tokens
+from models.interactions import NO_ITEM, Interactions
+from models.labels import LabelRules
+from models.training import TrainingData
+from streams.datasets import Dataset
+from streams.events import BadRecord, decode_event
+
+
+def training_data(
+    dataset: Dataset, rules: LabelRules, *, on_event: Callable[[int], None] = lambda _: None
+) -> TrainingData:
+    """The whole data set; exact copies count once, and what cannot be used is passed over as ingest does.
+
+    Args:
+        on_event: told the number of events read, now and then.
+    """
+    users: dict[str, int] = {}
+    items: dict[str, int] = {}
+    copies: set[tuple[int, str]] = set()
+    rows: list[tuple[int, int, int, int, float, int, float]] = []
+    for count, logged in enumerate(dataset.events(), 1):
+        if count % 5_000 == 0:
+            on_event(count)
+        try:
+            event = decode_event(logged.raw)
+        except BadRecord:
+            continue
+        user = users.setdefault(event.user_id, len(users))
+        if (user, event.event_id or "") in copies:
+            continue
+        copies.add((user, event.event_id or ""))
+        item = NO_ITEM if event.item_id is None else items.setdefault(event.item_id, len(items))
+        said = event.grade(rules)
+        rows.append((user, item, event.ts, said.action, said.strength, said.label, said.weight))
+    columns = list(zip(*rows, strict=True)) or [()] * 7
+    interactions = Interactions(
+        user=np.array(columns[0], np.int32),
+        item=np.array(columns[1], np.int32),
+        ts=np.array(columns[2], np.int64),
+        action=np.array(columns[3], np.uint8),
+        strength=np.array(columns[4], np.float32),
+        label=np.array(columns[5], np.int8),
+        weight=np.array(columns[6], np.float32),
+        user_ids=list(users),
+        item_ids=list(items),
+    )
+    profiles = {user.user_id: profile_tokens(user.categorical, user.numeric) for user in dataset.users()}
+    return TrainingData(interactions, list(dataset.items()), profiles)
