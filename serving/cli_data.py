@@ -186,8 +186,9 @@ def evaluate(name: str, data: Path, share: float, threads: int, report: Path | N
 
 @click.command()
 @click.option("--seconds", default=300.0, show_default=True, type=click.FloatRange(10), help="How long to play.")
+@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Keep the last view here, as SVG.")
 @tells_errors
-def demo(seconds: float) -> None:
+def demo(seconds: float, picture: Path | None) -> None:
     """See the whole loop at work: a simulated world on a system of its own, with a live view. Ctrl-C ends it."""
     from serving.demo import DEMO_TRAINING, Demo
     from serving.up import System, scratch_settings
@@ -197,7 +198,7 @@ def demo(seconds: float) -> None:
     with scratch_settings(settings) as scratch:
         system = System(scratch)
         with system, contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(Demo(system.settings, seconds, out).run())
+            asyncio.run(Demo(system.settings, seconds, out, picture=picture).run())
 
 
 def _show_report(result: dict[str, Any]) -> None:

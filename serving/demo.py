@@ -1,10 +1,13 @@
 """The demo: a simulated world plays on a whole system of its own, and a live view shows what becomes of it."""
 
 import asyncio
+import io
+import re
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console, Group
@@ -48,10 +51,19 @@ class Standing:
 class Demo:
     """Plays a world for `seconds` seconds and shows it."""
 
-    def __init__(self, settings: Settings, seconds: float, console: Console, config: WorldConfig | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        seconds: float,
+        console: Console,
+        *,
+        config: WorldConfig | None = None,
+        picture: Path | None = None,
+    ) -> None:
         self._settings = settings
         self._seconds = seconds
         self._console = console
+        self._picture = picture
         self._world = World(config)
         self._standing = Standing()
         self._score = PrequentialScore()
@@ -77,7 +89,9 @@ class Demo:
                     await self._watch(wire, playing, lambda: self._line(wire), every_s=5.0)
             finally:
                 playing.cancel()
-                self._console.print(self._summary(wire))
+                self._console.print(self._summary(wire), soft_wrap=True)
+                if self._picture is not None:
+                    save_picture(self._view(wire), self._picture)
 
     # -- playing
 
@@ -243,3 +257,11 @@ class Demo:
             f"recall@10 {report['recall_at_10']:.4f} against {report['trending']['recall_at_10']:.4f} of trending and "
             f"{report['item_item']['recall_at_10']:.4f} of item-item, on {report['events_scored']:,} events"
         )
+
+
+def save_picture(view: Group, path: Path) -> None:
+    """Draw the view as an SVG that needs nothing from the network."""
+    console = Console(width=118, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(view)
+    svg = console.export_svg(title="millstream demo")
+    path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
