@@ -20,20 +20,20 @@ from models.prior import SHARE_FLOORS
 Floats = npt.NDArray[np.float32]
 
 
-#: Scores of the models, each of which is a feature once more times how much is known of the user.
+#: The models whose scores are features.
 MODELS = ("sequence", "two_tower", "neighbours")
 
 
 def feature_names(popularity: PopularityConfig) -> tuple[str, ...]:
     """The features of a candidate.
 
-    `sequence` and `two_tower` are the networks' scores, `neighbours` is the logarithm of the summed similarities;
-    `…_known` is the same times how much is known of the user; `untrained` is 1 for an item that the networks know by
-    content alone; `share_…` is the logarithm of the item's share of all positives, decayed at that half-life, above
+    `sequence` and `two_tower` are the networks' scores, `neighbours` is the logarithm of the summed similarities, each
+    as the excess over what the popular candidates have, times the trust in the item: a model cannot tell good from bad
+    of what it has hardly met. `fresh` is what the trust lacks to 1; `share_…` is the logarithm of the item's share of all positives, decayed at that half-life, above
     that floor.
     """
     shares = (f"share_{half_life:g}s_{floor:g}" for floor in SHARE_FLOORS for half_life in popularity.half_lives_s)
-    return (*MODELS, *(f"{name}_known" for name in MODELS), "untrained", *shares)
+    return (*MODELS, "fresh", *shares)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Blend:
     def prior(cls, popularity: PopularityConfig) -> Blend:
         """Weights for when nothing has been learnt: mostly what is popular, by half-lives of days to months."""
         names = feature_names(popularity)
-        given = {"sequence": 0.3, "two_tower": 0.3, "neighbours": 0.3}
+        given = {"sequence": 0.3, "two_tower": 0.3, "neighbours": 0.3, "fresh": 0.5}
         given |= {name: 0.25 for name in names if name.endswith(f"s_{SHARE_FLOORS[-1]:g}")}
         return cls(names, np.array([given.get(name, 0.0) for name in names], dtype=np.float32))
 

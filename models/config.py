@@ -22,7 +22,7 @@ class SequenceConfig:
     batch_tokens: int = 4096
     learning_rate: float = 1e-3
     weight_decay: float = 1.0
-    epochs: int = 6
+    epochs: int = 4
     fine_tune_epochs: int = 2
 
 
@@ -39,7 +39,7 @@ class TowersConfig:
     negatives: int = 512
     learning_rate: float = 1e-3
     weight_decay: float = 0.5
-    epochs: int = 4
+    epochs: int = 3
     fine_tune_epochs: int = 1
 
 
@@ -59,10 +59,18 @@ class NeighboursConfig:
 
 @dataclass(frozen=True)
 class BlendConfig:
-    """The blend over candidates of all sources."""
+    """The blend over candidates of all sources.
+
+    Attributes:
+        candidates: how many each source proposes.
+        half_trust: likes in training at which an item's scores are half trusted.
+        prior_strength: examples that it takes to move the weights freely from where they start.
+        steps: the most steps of the optimiser.
+    """
 
     candidates: int = 100
-    prior_strength: float = 10.0
+    half_trust: float = 5.0
+    prior_strength: float = 1.0
     steps: int = 60
 
 
@@ -104,7 +112,7 @@ class TrainingConfig:
     replay_share: float = 1.0
     recency_half_life_s: float = 2_592_000.0
     least_weight: float = 0.1
-    time_budget_s: float = 50.0
+    time_budget_s: float = 45.0
     seed: int = 1
 
     @classmethod

@@ -69,6 +69,8 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
     full = size <= config.full_softmax_items
     everything = torch.arange(size)
     frequencies = lesson.frequencies()
+    # an item that nobody has liked yet is no evidence of what people do not like
+    pool = np.flatnonzero(frequencies).astype(np.int64)
 
     def step(window: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_], begins: npt.NDArray[np.bool_]) -> Tensor:
         events = order[window]
@@ -85,7 +87,7 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
             chosen, vectors = None, model.items(everything, lesson.content)
             inputs = vectors[torch.from_numpy(items[:, :-1])]
         else:
-            chosen = _sampled(targets, size, config.negatives, lesson.rng)
+            chosen = _sampled(targets, pool, config.negatives, lesson.rng)
             needed, of = np.unique(np.concatenate([items[:, :-1].ravel(), chosen]), return_inverse=True)
             table = model.items(torch.from_numpy(needed), lesson.content.take(needed))
             inputs = table[torch.from_numpy(of[: -len(chosen)].reshape(len(items), -1))]
@@ -98,7 +100,7 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
             torch.from_numpy(waits),
         )[torch.from_numpy(asked)]
         logits = queries @ vectors.T + model.prior(lesson.trends, events[asked], chosen)
-        return _softmax_loss(logits, targets, chosen, weights[asked], frequencies, config.negatives, size)
+        return _softmax_loss(logits, targets, chosen, weights[asked], frequencies, config.negatives, len(pool))
 
     batches = _Windows(order, starts, lesson, config.batch_tokens, 2 * config.length)
     _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay)
@@ -107,12 +109,13 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
 def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
     """Teach the towers each example from its user as of just before it."""
     config = model.config
-    size = len(lesson.content)
     rows = np.flatnonzero(lesson.weights > 0)
     users = lesson.histories.before(rows)
     targets = lesson.histories.log.item[rows].astype(np.int64)
     weights = lesson.weights[rows]
     frequencies = lesson.frequencies()
+    # an item that nobody has liked yet is no evidence of what people do not like
+    pool = np.flatnonzero(frequencies).astype(np.int64)
 
     def batches() -> Iterator[tuple[npt.NDArray[np.intp]]]:
         shuffled = lesson.rng.permutation(len(rows))
@@ -121,21 +124,21 @@ def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
 
     def step(batch: npt.NDArray[np.intp]) -> Tensor:
         some = users.take(batch)
-        chosen = _sampled(targets[batch], size, config.negatives, lesson.rng)
+        chosen = _sampled(targets[batch], pool, config.negatives, lesson.rng)
         history = np.maximum(some.items, 0).astype(np.int64)
         needed, of = np.unique(np.concatenate([history.ravel(), chosen]), return_inverse=True)
         vectors = model.of_items(torch.from_numpy(needed), lesson.content.take(needed))
         queries = model.of_users(some, vectors[torch.from_numpy(of[: history.size].reshape(history.shape))])
         logits = queries @ vectors[torch.from_numpy(of[history.size :])].T / config.temperature
         logits = logits + model.prior(lesson.trends, rows[batch], chosen)
-        return _softmax_loss(logits, targets[batch], chosen, weights[batch], frequencies, config.negatives, size)
+        return _softmax_loss(logits, targets[batch], chosen, weights[batch], frequencies, config.negatives, len(pool))
 
     _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay)
 
 
-def _sampled(targets: Rows, size: int, negatives: int, rng: np.random.Generator) -> Rows:
-    """The batch's targets and as many uniform draws, each row once, ascending."""
-    return np.unique(np.concatenate([targets, rng.integers(0, size, negatives)])).astype(np.int64)
+def _sampled(targets: Rows, pool: Rows, negatives: int, rng: np.random.Generator) -> Rows:
+    """The batch's targets and as many uniform draws of the pool, each row once, ascending."""
+    return np.unique(np.concatenate([targets, rng.choice(pool, negatives)])).astype(np.int64)
 
 
 def _softmax_loss(
@@ -145,7 +148,7 @@ def _softmax_loss(
     weights: Floats,
     frequencies: Floats,
     negatives: int,
-    size: int,
+    pool: int,
 ) -> Tensor:
     """Weighted cross-entropy over all items, or over `chosen` with the bias of their sampling taken off.
 
@@ -153,7 +156,7 @@ def _softmax_loss(
     expected is subtracted (Yi et al., 2019), so that the logits stay those of the softmax over all items.
     """
     if chosen is not None:
-        expected = len(targets) * frequencies[chosen] + negatives / size
+        expected = len(targets) * frequencies[chosen] + negatives / pool
         logits = logits - torch.from_numpy(np.log(np.minimum(expected, 1.0)).astype(np.float32))
         targets = np.searchsorted(chosen, targets)
     losses = F.cross_entropy(logits, torch.from_numpy(targets), reduction="none")
@@ -180,14 +183,11 @@ def _descend(
         fused=True,
     )
     model.train()
-    began = time.monotonic()
     for epoch in range(lesson.epochs):
         total, steps = 0.0, 0
         for batch in list(batches()):
-            # down to a tenth by the end, as far as the end is known
-            gone = max(epoch / lesson.epochs, (time.monotonic() - began) / max(lesson.until - began, 1e-9))
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * (1.0 - 0.9 * min(gone, 1.0))
+                group["lr"] = rate * (1.0 - 0.9 * epoch / lesson.epochs)
             optimiser.zero_grad(set_to_none=True)
             loss = step(*batch)
             loss.backward()  # type: ignore[no-untyped-call]

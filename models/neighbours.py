@@ -27,10 +27,12 @@ class Neighbours:
     Attributes:
         items: int32 (n, k) rows, padded with -1.
         similarities: float32 (n, k), 0 where padded.
+        likes: float32 (n,), how many likes of each were counted.
     """
 
     items: npt.NDArray[np.int32]
     similarities: Floats
+    likes: Floats
 
     @classmethod
     def of(
@@ -52,7 +54,7 @@ class Neighbours:
             keys.append(np.minimum(one, other) * size + np.maximum(one, other))
         pairs, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *keys]), return_counts=True)
         one, other = np.divmod(pairs, max(size, 1))
-        degrees = np.bincount(items, minlength=size)
+        degrees = np.bincount(items, minlength=size).astype(np.float32)
         cosines = (counts / np.sqrt(degrees[one].astype(np.float64) * degrees[other])).astype(np.float32)
         source, target = np.concatenate([one, other]), np.concatenate([other, one])
         cosines = np.concatenate([cosines, cosines])
@@ -60,7 +62,7 @@ class Neighbours:
         source = source[ranked]
         places = np.arange(len(source)) - np.searchsorted(source, source)
         kept = ranked[places < config.size]
-        made = cls(np.full((size, config.size), -1, np.int32), np.zeros((size, config.size), np.float32))
+        made = cls(np.full((size, config.size), -1, np.int32), np.zeros((size, config.size), np.float32), degrees)
         at = (source[places < config.size], places[places < config.size])
         made.items[at] = target[kept]
         made.similarities[at] = cosines[kept]

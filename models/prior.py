@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float32]
 #: Added to shares before the logarithm: what an item without a positive counts as, for a wide and a narrow catalogue.
 SHARE_FLOORS = (1e-6, 1e-4)
 _TABLE_BYTES = 96 << 20
+_MOMENTS = 256
 
 
 def log_shares(shares: Floats) -> Floats:
@@ -46,7 +47,7 @@ class TrendTable:
     def over(cls, log: Interactions, config: PopularityConfig, n_items: int, *, start: int = 0) -> TrendTable:
         """As many moments as fit into memory, by equal numbers of events, from log row `start` on."""
         width = len(config.half_lives_s)
-        most = max(1, min(512, _TABLE_BYTES // max(4 * n_items * width, 1)))
+        most = max(1, min(_MOMENTS, _TABLE_BYTES // max(4 * n_items * width, 1)))
         stride = max(64, -(-(len(log) - start) // most))
         popularity = Popularity(config, n_items)
         moments = np.maximum(np.arange(len(log)) - start, 0) // stride

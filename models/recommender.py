@@ -21,7 +21,7 @@ from models.features import ItemContent, TokenTable
 from models.index import VectorIndex
 from models.neighbours import Neighbours
 from models.popularity import Popularity, PopularityConfig
-from models.prior import log_shares
+from models.prior import SHARE_FLOORS, log_shares
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
 from models.users import UserBatch
@@ -234,6 +234,7 @@ class Recommender:
         indexes = {"sequence": networks.sequence_index, "two_tower": networks.towers_index}
         tables: dict[str, npt.NDArray[Any]] = {name: index.vectors for name, index in indexes.items()}
         tables |= {"neighbours": self.neighbours.items, "similarities": self.neighbours.similarities}
+        tables["likes"] = self.neighbours.likes
         save_file(tables, folder / "tables.safetensors")
         for name, index in indexes.items():
             index.save(folder / f"{name}.faiss")
@@ -274,7 +275,7 @@ class Recommender:
             blend = Blend(tuple(names), np.array(list(weights), dtype=np.float32))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise ArtefactError(f"{path}: not an artefact that this version can read: {error}") from error
-        neighbours = Neighbours(tables["neighbours"], tables["similarities"])
+        neighbours = Neighbours(tables["neighbours"], tables["similarities"], tables["likes"])
         networks = Networks(sequence.eval(), towers.eval(), indexes["sequence"], indexes["two_tower"])
         return cls(manifest.version, config, popularity, item_ids, networks, neighbours, blend)
 
@@ -328,11 +329,24 @@ class Recommender:
                 models[:, column] = np.einsum("pd,pd->p", query[of, :-1], index.vectors[items, :-1])
         if near is not None:
             models[:, 2] = Neighbours.logarithm(near[of, items])
-        # how much is known of the user decides how far the models are to be trusted over popularity
-        known = (np.log1p((users.items >= 0).sum(axis=1)) / 4.0).astype(np.float32)
-        untrained = (items >= self._trained).astype(np.float32)
-        shares = log_shares(popularity.shares()[items])
-        return np.concatenate([models, models * known[of, None], untrained[:, None], shares], axis=1)
+        # the popular candidates are the yardstick: an item of which the models know nothing is as good as they are
+        now = popularity.shares()[items]
+        importance = now.mean(axis=1) + np.float32(SHARE_FLOORS[0])
+        total = np.bincount(of, importance, minlength=len(users))
+        trust = self._trust(items)
+        for place in range(len(MODELS)):
+            column = models[:, place]
+            centre = np.bincount(of, importance * column, minlength=len(users)) / np.maximum(total, 1e-12)
+            models[:, place] = (column - centre[of]) * trust
+        return np.concatenate([models, 1.0 - trust[:, None], log_shares(now)], axis=1, dtype=np.float32)
+
+    def _trust(self, items: npt.NDArray[np.int64]) -> Floats:
+        """How far the models' scores of rows (p,) are to be trusted, in [0, 1]: by how many likes they learnt from."""
+        likes = self.neighbours.likes if self.neighbours is not None else np.zeros(0, dtype=np.float32)
+        known = items < len(likes)
+        learnt = np.zeros(len(items), dtype=np.float32)
+        learnt[known] = likes[items[known]]
+        return learnt / (learnt + np.float32(self.config.blend.half_trust))
 
     def _because(self, users: UserBatch, ranked: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         assert self.networks is not None

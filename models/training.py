@@ -94,7 +94,7 @@ def train(
         kind = "retrain"
 
     progress("reading", 0.0)
-    course = _Course.over(data, config, popularity, before.item_ids if before else [])
+    course = Course.over(data, config, popularity, before.item_ids if before else [])
     log = course.histories.log
     held_out = course.held_out_from(trained_through)
     middle = course.middle_of(held_out)
@@ -151,7 +151,7 @@ def train(
 
 
 @dataclass(frozen=True)
-class _Course:
+class Course:
     """The data of one training, in rows that go on from the incumbent's."""
 
     config: TrainingConfig
@@ -166,7 +166,7 @@ class _Course:
     @classmethod
     def over(
         cls, data: TrainingData, config: TrainingConfig, popularity: PopularityConfig, known: Sequence[str]
-    ) -> _Course:
+    ) -> Course:
         described = {item.item_id: item for item in data.items}
         item_ids = list(dict.fromkeys([*known, *described, *data.interactions.item_ids]))
         rows = {item_id: row for row, item_id in enumerate(item_ids)}
