@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,20 +27,21 @@ REPORT = click.option("--report", type=click.Path(path_type=Path, dir_okay=False
 
 
 @contextmanager
-def running_system(settings: Settings) -> Iterator[Settings]:
+def running_system(settings: Settings) -> Iterator[tuple[Settings, Callable[[], str | None]]]:
     """The system that runs under the settings, or, with embedded servers that do not run, one for this block alone.
 
-    The latter has a data folder of its own, removed afterwards, so that each run starts from nothing.
+    The latter has a data folder of its own, removed afterwards, so that each run starts from nothing. With the settings
+    comes what tells why the system cannot go on, once it cannot.
     """
     from serving.up import System, scratch_settings
 
     if not settings.uses_embedded:
-        yield settings
+        yield settings, lambda: None
         return
     with scratch_settings(settings) as scratch:
         system = System(scratch)
         with system:
-            yield system.settings
+            yield system.settings, lambda: system.fault
 
 
 @click.group()
@@ -105,7 +106,7 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
     default) the score does not depend on the machine's speed. Exit status 1 when an event was lost.
     """
     from streams.datasets import open_dataset
-    from streams.replay import Progress as Played
+    from streams.replay import Progress as Playing
     from streams.replay import Replay
 
     settings = read_settings()
@@ -122,14 +123,13 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
     with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
         task = bar.add_task(name, total=limit, state="starting the system")
 
-        def show(played: Played) -> None:
-            state = f"recall@10 {played.recall:.4f}, trending {played.trending:.4f}, model {played.model or 'none'}"
-            bar.update(task, completed=played.events, state=f"{state} {played.waiting_for}")
+        def show(now: Playing) -> None:
+            state = f"recall@10 {now.recall:.4f}, trending {now.trending:.4f}, model {now.model or 'none'}"
+            bar.update(task, completed=now.events, state=f"{state} {now.waiting_for}")
 
-        with running_system(settings) as running:
-            result = asyncio.run(
-                Replay(running, dataset, speed=speed, limit=limit, in_step=wait, on_progress=show).run()
-            )
+        with running_system(settings) as (running, fault):
+            played = Replay(running, dataset, speed=speed, limit=limit, in_step=wait, on_progress=show, fault=fault)
+            result = asyncio.run(played.run())
     if report is not None:
         report.write_text(json.dumps(result, indent=2) + "\n")
     _show_report(result)

@@ -57,6 +57,7 @@ class Replay:
         speed: event time per clock time, or None for as fast as the system goes.
         limit: the most events sent.
         in_step: wait as the module says; otherwise send flat out.
+        fault: tells why the system cannot go on, once it cannot.
     """
 
     settings: Settings
@@ -65,6 +66,7 @@ class Replay:
     limit: int | None = None
     in_step: bool = True
     on_progress: Callable[[Progress], None] = lambda _: None
+    fault: Callable[[], str | None] = lambda: None
     progress: Progress = field(default_factory=Progress)
 
     async def run(self) -> dict[str, Any]:
@@ -253,14 +255,18 @@ class _Run:
             await self._answer(self._outstanding.pop(user), None)
 
     async def _answer(self, answer: "asyncio.Future[None]", event: Event | None) -> None:
-        try:
-            await asyncio.wait_for(answer, ANSWER_PATIENCE_S)
-        except TimeoutError:
-            before = f" before event {event.event_id} of user {event.user_id}" if event else ""
-            raise ReplayError(
-                f"no list and no dead letter answered within {ANSWER_PATIENCE_S:.0f} s{before}: "
-                "is a worker running? `millstream doctor` tells"
-            ) from None
+        deadline = time.monotonic() + ANSWER_PATIENCE_S
+        while not answer.done():
+            await asyncio.wait({answer}, timeout=1.0)
+            fault = self._replay.fault()
+            if fault is not None:
+                raise ReplayError(f"the system stopped: {fault}")
+            if time.monotonic() > deadline:
+                before = f" before event {event.event_id} of user {event.user_id}" if event else ""
+                raise ReplayError(
+                    f"no list and no dead letter answered within {ANSWER_PATIENCE_S:.0f} s{before}: "
+                    "is a worker running? `millstream doctor` tells"
+                )
 
     async def settle(self, before: dict[str, int]) -> dict[str, int]:
         """Wait until every event sent is accounted for, or nothing moves for a while; returns what was counted."""
