@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from models.features import histogram_keys
 from streams.dead_letters import dead_letter
-from streams.events import BadRecord, DeadLetter, ItemRecord, UserRecord, decode_item, decode_user, encode
+from streams.events import MAX_ID, BadRecord, DeadLetter, ItemRecord, UserRecord, decode_item, decode_user, encode
 from streams.settings import Settings
 from streams.state import Store, fence_field
 from streams.transport import RecordBatch
@@ -57,7 +57,7 @@ class Catalogue:
         for number, raw in records:
             if number >= len(self.ids):  # numbered after the ids were read
                 await self._catch_up()
-            self._set(number, decode_item(raw))
+            self._set(number, msgspec.json.decode(raw, type=ItemRecord))
 
     def drain_changed(self) -> list[int]:
         """The numbers of items that are new or changed since the last call, which one consumer makes."""
@@ -108,7 +108,7 @@ async def keep_items(batch: RecordBatch, log_id: str, store: Store, settings: Se
                 item = ItemRecord(item_id=name, available=False)
             else:
                 item = decode_item(record.value, max_bytes=settings.ingest.max_record_bytes)
-                if name and item.item_id != name:
+                if item.item_id != name:
                     raise BadRecord(
                         f"the record says {item.item_id!r} and its key {name!r}; they must agree", "item_id"
                     )
@@ -142,7 +142,7 @@ async def keep_users(
                 erased.append(name)
                 continue
             user = decode_user(record.value, max_bytes=settings.ingest.max_record_bytes)
-            if name and user.user_id != name:
+            if user.user_id != name:
                 raise BadRecord(f"the record says {user.user_id!r} and its key {name!r}; they must agree", "user_id")
             await store.put_user(fence, record.offset, user.user_id, encode(user), segments_of(user, settings))
             changed.append(user.user_id)
@@ -164,9 +164,12 @@ def decode_profile(raw: bytes) -> UserRecord | None:
 
 
 def _key(raw: bytes | None, field: str) -> str:
-    if raw is None:
+    if not raw:
         raise BadRecord(f"the record has no key; its {field} is needed as the key", field)
     try:
-        return raw.decode()
+        name = raw.decode()
     except UnicodeDecodeError:
         raise BadRecord("the record's key is not UTF-8", field) from None
+    if len(name) > MAX_ID:  # a tombstone has no value whose contract would refuse it
+        raise BadRecord(f"the record's key has {len(name):,} characters; at most {MAX_ID} are taken", field)
+    return name

@@ -17,7 +17,9 @@ EventType = Literal[
     "impression", "click", "watch", "like", "dislike", "rating", "save", "share", "follow", "hide", "search", "visit"
 ]
 
-Id = Annotated[str, Meta(min_length=1, max_length=256, description="an opaque name, unique in its kind")]
+MAX_ID: Final = 256
+
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID, description="an opaque name, unique in its kind")]
 Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="milliseconds since 1970-01-01 UTC")]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000, description="seconds")]
 Feature = Annotated[str, Meta(min_length=1, max_length=64)]
