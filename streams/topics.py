@@ -90,7 +90,9 @@ def create(settings: Settings, *, patience_s: float = 60.0) -> dict[str, str]:
                     pass  # another process was quicker
         described = admin.describe_topics(list(names.values()))
         cluster = admin.describe_cluster().get("cluster_id") or "cluster"
-        return {topic["name"]: _log_identity(topic.get("topic_id"), cluster) for topic in described}
+        return {
+            topic["name"]: _log_identity(topic.get("topic_id"), f"{cluster}/{topic['name']}") for topic in described
+        }
     finally:
         admin.close()
 
@@ -104,7 +106,7 @@ def _new_topic(settings: Settings, role: str, name: str) -> NewTopic:
     return NewTopic(name, partitions, settings.replication, topic_configs=configs)
 
 
-def _log_identity(topic_id: object, cluster: str) -> str:
+def _log_identity(topic_id: object, name: str) -> str:
     text = str(topic_id or "").replace("-", "")
-    # brokers before 2.8 have no topic ids and answer with zeros
-    return text if text.strip("0") else cluster
+    # brokers before 2.8 have no topic ids and answer with zeros: there a topic is known by its name alone
+    return text if text.strip("0") else name
