@@ -149,7 +149,7 @@ class Store:
     async def apply_users(
         self, fence: str, events: dict[str, list[UserEvent]]
     ) -> tuple[dict[str, str], dict[str, list[str]]]:
-        """Apply events to their users' state.
+        """Apply events, of one batch or of several that follow on each other, to their users' state.
 
         Returns:
             Per user a string of verdicts (`APPLIED`, `REDELIVERED`, `COPY`), one character an event, and the segments.
@@ -162,12 +162,14 @@ class Store:
             ingest.histogram_max,
             ingest.histogram_half_life_s * 1000.0,
         ]
+        # what lies before a batch is settled: no redelivery asks for its verdicts again
+        first_offset = min(event.offset for some in events.values() for event in some)
         parts = ("meta", "sequence", "seen", "histogram", "ids")
         calls = [
             (
                 [key for user in users for key in self.user_keys(user, *parts)],
                 [
-                    _pack([fence, limits, [[_user_event(e) for e in events[user]] for user in users]]),
+                    _pack([fence, first_offset, limits, [[_user_event(e) for e in events[user]] for user in users]]),
                     b"".join(_binary(e) for user in users for e in events[user]),
                 ],
             )

@@ -1,14 +1,15 @@
 -- Applies the events of several users to their own state; each user's fence moves in the same call.
 -- KEYS: per user, in this order: meta (hash), sequence (string), seen (string), histogram (hash), event ids (zset).
--- ARGV[1], msgpack: {fence field, {limits}, {{event, ...} per user}}
+-- ARGV[1], msgpack: {fence field, first offset of the batch, {limits}, {{event, ...} per user}}
 --   limits: {sequence bytes, seen bytes, event ids, histogram fields, half-life in ms}
 --   event: {offset, ts in ms, 1 when it is an action of the sequence, weight, {histogram keys}}
 -- ARGV[2]: per event 28 bytes: its id's digest (8), its record of the sequence (20, the item's number first).
 -- Returns {verdicts, {segments per user}}: per event 'a' applied now, 'r' applied by an earlier delivery, 'd' a copy.
 
-local fence_field, limits, users = unpack(cmsgpack.unpack(ARGV[1]))
+local fence_field, first_offset, limits, users = unpack(cmsgpack.unpack(ARGV[1]))
 local sequence_max, seen_max, ids_max, histogram_max, half_life = unpack(limits)
 local binary, at = ARGV[2], 1
+local copies_field = fence_field .. ':copies'
 local verdicts, segments = {}, {}
 
 -- Histogram weights are kept scaled forward from a landmark, so that adding to one needs no reading. When the
@@ -56,20 +57,21 @@ end
 
 for u, events in ipairs(users) do
   local meta, sequence, seen, histogram, ids = unpack(KEYS, 5 * u - 4, 5 * u)
-  local known = redis.call('HMGET', meta, fence_field, 'landmark', 'segments')
+  local known = redis.call('HMGET', meta, fence_field, 'landmark', 'segments', 'erased', copies_field)
   local fence, landmark = tonumber(known[1] or -1), tonumber(known[2])
   if not known[1] then redis.call('DEL', ids) end -- a log new to this user: its offsets do not compare with the old ones
+  local copies, new_copies = {}, false -- offsets found to be copies that a redelivery may bring again
+  for offset in string.gmatch(known[5] or '', '%d+') do copies[tonumber(offset)] = true end
   local records, consumed = {}, {}
   local last = fence
   for _, event in ipairs(events) do
     local offset, ts, is_action, weight, names = unpack(event)
     local id = string.sub(binary, at, at + 7)
     if offset <= fence then
-      local owner = redis.call('ZSCORE', ids, id)
-      verdicts[#verdicts + 1] = (not owner or tonumber(owner) == offset) and 'r' or 'd'
+      verdicts[#verdicts + 1] = copies[offset] and 'd' or 'r'
     elseif redis.call('ZADD', ids, 'NX', offset, id) == 0 then
       verdicts[#verdicts + 1] = 'd'
-      last = offset
+      last, copies[offset], new_copies = offset, true, true
     else
       verdicts[#verdicts + 1] = 'a'
       last = offset
@@ -91,6 +93,17 @@ for u, events in ipairs(users) do
   append_bounded(seen, consumed, seen_max)
   if last > fence then
     redis.call('HSET', meta, fence_field, last)
+    if new_copies then
+      local unsettled = {}
+      for offset in pairs(copies) do
+        if offset >= first_offset then unsettled[#unsettled + 1] = string.format('%.0f', offset) end
+      end
+      redis.call('HSET', meta, copies_field, table.concat(unsettled, ' '))
+    end
+    if known[4] then -- the user is back after an erasure, whose fences would have expired
+      redis.call('HDEL', meta, 'erased')
+      redis.call('PERSIST', meta)
+    end
     redis.call('ZREMRANGEBYRANK', ids, 0, -ids_max - 1)
     if redis.call('HLEN', histogram) > histogram_max * 1.25 then keep_heaviest(histogram) end
   end

@@ -11,11 +11,12 @@ if ARGV[3] == '' then
   end
   redis.call('DEL', unpack(KEYS))
   for _, fence in ipairs(fences) do redis.call('HSET', KEYS[1], fence[1], fence[2]) end
-  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], 'erased', 1)
   redis.call('EXPIRE', KEYS[1], 7 * 24 * 3600)
 else
   redis.call('SET', KEYS[6], ARGV[3])
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], 'segments', ARGV[4])
+  redis.call('HDEL', KEYS[1], 'erased')
   redis.call('PERSIST', KEYS[1])
 end
 return 1

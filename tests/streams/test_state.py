@@ -159,6 +159,30 @@ def test_an_erased_user_leaves_nothing_but_fences(on_store: OnStore) -> None:
     assert len(state.sequence) == len(state.histogram) == 0 and state.profile == b""
 
 
+def test_a_user_who_comes_back_after_an_erasure_is_kept_for_good(on_store: OnStore) -> None:
+    async def work(store: Store) -> tuple[int, int]:
+        [meta] = store.user_keys("ann", "meta")
+        await store.apply_users(FENCE, {"ann": [watch(0, 1, DAY)]})
+        await store.put_user("fence:users:0", 0, "ann", b"", [])
+        erased = await store.client.ttl(meta)
+        await store.apply_users(FENCE, {"ann": [watch(1, 2, DAY)]})
+        return erased, await store.client.ttl(meta)
+
+    erased, back = on_store(work)
+    assert erased > 0 and back == -1
+
+
+def test_a_copy_redelivered_is_still_a_copy_when_its_event_is_forgotten(on_store: OnStore) -> None:
+    batch = [watch(0, 7, DAY, event_id="x"), watch(1, 7, DAY, event_id="x"), *(watch(n, n, DAY) for n in range(2, 9))]
+
+    async def work(store: Store) -> tuple[str, str]:
+        first, _ = await store.apply_users(FENCE, {"ann": batch})
+        again, _ = await store.apply_users(FENCE, {"ann": batch})
+        return first["ann"], again["ann"]
+
+    assert on_store(work, ingest=IngestSettings(recent_event_ids=2)) == ("adaaaaaaa", "rdrrrrrrr")
+
+
 @pytest.mark.parametrize("user", ["a}b", "}", "{", "a:b{c}", "사용자", " ", "u\x00v"])
 def test_any_user_id_is_a_key_of_its_own(on_store: OnStore, user: str) -> None:
     async def work(store: Store) -> UserState:
