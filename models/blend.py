@@ -29,8 +29,8 @@ def feature_names(popularity: PopularityConfig) -> tuple[str, ...]:
 
     `sequence` and `two_tower` are the networks' scores, `neighbours` is the logarithm of the summed similarities, each
     as the excess over what the popular candidates have, times the trust in the item: a model cannot tell good from bad
-    of what it has hardly met. `fresh` is what the trust lacks to 1; `share_…` is the logarithm of the item's share of all positives, decayed at that half-life, above
-    that floor.
+    of what it has hardly met. `fresh` is what the trust lacks to 1; `share_…` is the logarithm of the item's share of
+    all positives, decayed at that half-life, above that floor.
     """
     shares = (f"share_{half_life:g}s_{floor:g}" for floor in SHARE_FLOORS for half_life in popularity.half_lives_s)
     return (*MODELS, "fresh", *shares)

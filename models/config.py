@@ -52,7 +52,7 @@ class NeighboursConfig:
     """
 
     window: int = 50
-    size: int = 100
+    size: int = 64
     recent: int = 30
     liked: float = 0.75
 

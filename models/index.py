@@ -17,6 +17,9 @@ from models.config import IndexConfig
 
 Vectors = npt.NDArray[np.float32]
 
+#: How many nodes a graph keeps in view, at building and at least at searching.
+_BREADTH = 200
+
 
 class IndexRefused(Exception):
     """No index over the vectors reached the recall that is asked for."""
@@ -111,7 +114,7 @@ class VectorIndex:
         if self.kind != "exact":
             queries = np.hstack([queries, np.zeros((len(queries), 1), dtype=np.float32)])
         if self.kind == "graph":
-            self._index.hnsw.efSearch = max(64, 2 * k)
+            self._index.hnsw.efSearch = max(_BREADTH, 2 * k)
         _, rows = self._index.search(queries, k)
         return np.asarray(rows)
 
@@ -138,7 +141,7 @@ def _exact(vectors: Vectors, _seed: int) -> Any:
 
 def _graph(vectors: Vectors, _seed: int) -> Any:
     index = faiss.IndexHNSWFlat(vectors.shape[1] + 1, 32)
-    index.hnsw.efConstruction = 120
+    index.hnsw.efConstruction = _BREADTH
     index.add(_lifted(vectors))
     return index
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_model, save_model
 
@@ -190,11 +191,12 @@ class Recommender:
         marks = np.zeros((len(users), size), dtype=np.uint8)
         for place, items in enumerate(seen):
             marks[place, np.asarray(items, dtype=np.int64)] = _SEEN
+        hidden = len(popularity) - int(np.count_nonzero(allowed[:size]))
         seen_most = max((len(items) for items in seen), default=0)
         for half_life in range(len(self.popularity.half_lives_s)):
-            top = popularity.top(half_life, len(popularity))
-            top = top[top < size]
             # long enough that `count` are left even for the user who has seen the most of it
+            top = popularity.top(half_life, count + seen_most + hidden)
+            top = top[top < size]
             top = top[allowed[top]][: count + seen_most]
             unseen = marks[:, top] < _SEEN
             of, places = np.nonzero(unseen & (np.cumsum(unseen, axis=1) <= count))
@@ -213,8 +215,10 @@ class Recommender:
         near: Floats | None = None
         if self.neighbours is not None:
             near = self.neighbours.scores(users, size, self.config.neighbours)
-            best = _greatest(np.where(marks >= _SEEN, np.float32(0), near), count)
-            marks[everyone, best] |= np.where(near[everyone, best] > 0, _NEIGHBOURS, 0).astype(np.uint8)
+            of, rows = np.nonzero((near > 0) & (marks < _SEEN))
+            order = np.lexsort((-near[of, rows], of))
+            best = order[np.arange(len(of)) - np.searchsorted(of, of) < count]
+            marks[of[best], rows[best]] |= _NEIGHBOURS
         marks[marks >= _SEEN] = 0
         marks[:, ~allowed[:size]] = 0
         of, items = np.nonzero(marks)
@@ -273,7 +277,7 @@ class Recommender:
             }
             names, weights = description["blend"].keys(), description["blend"].values()
             blend = Blend(tuple(names), np.array(list(weights), dtype=np.float32))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtefactError(f"{path}: not an artefact that this version can read: {error}") from error
         neighbours = Neighbours(tables["neighbours"], tables["similarities"], tables["likes"])
         networks = Networks(sequence.eval(), towers.eval(), indexes["sequence"], indexes["two_tower"])
@@ -334,10 +338,9 @@ class Recommender:
         importance = now.mean(axis=1) + np.float32(SHARE_FLOORS[0])
         total = np.bincount(of, importance, minlength=len(users))
         trust = self._trust(items)
-        for place in range(len(MODELS)):
-            column = models[:, place]
-            centre = np.bincount(of, importance * column, minlength=len(users)) / np.maximum(total, 1e-12)
-            models[:, place] = (column - centre[of]) * trust
+        for model in range(len(MODELS)):
+            summed = np.bincount(of, importance * models[:, model], minlength=len(users))
+            models[:, model] = (models[:, model] - (summed / np.maximum(total, 1e-12))[of]) * trust
         return np.concatenate([models, 1.0 - trust[:, None], log_shares(now)], axis=1, dtype=np.float32)
 
     def _trust(self, items: npt.NDArray[np.int64]) -> Floats:
@@ -374,13 +377,6 @@ class Recommender:
                 vectors = with_prior(plain.numpy(), prior.of_unknown())
                 index.replace(rows[old], vectors[old])
                 index.add(vectors[~old])
-
-
-def _greatest(scores: Floats, k: int) -> npt.NDArray[np.intp]:
-    """The columns of the `k` greatest scores of each row, in no particular order."""
-    if scores.shape[1] <= k:
-        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-    return np.argpartition(scores, -k, axis=1)[:, -k:]
 
 
 def with_prior(vectors: Floats, prior: Floats | float) -> Floats:

@@ -39,6 +39,7 @@ Floats = npt.NDArray[np.float32]
 
 LIST = 10
 _ITEMS_AT_ONCE: Final = 65_536
+_HELD_OUT_OF_NEW: Final = 0.4
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,9 @@ class Course:
         log = self.histories.log
         start = len(log) - min(int(len(log) * self.config.held_out_share), self.config.held_out_max)
         if trained_through is not None:
-            start = max(start, int(np.searchsorted(log.ts, trained_through, side="right")))
+            new = int(np.searchsorted(log.ts, trained_through, side="right"))
+            # most of the new events are learnt from before the comparison, or the incumbent would have the same news
+            start = max(start, len(log) - int((len(log) - new) * _HELD_OUT_OF_NEW))
         return start
 
     def middle_of(self, held_out: int) -> int:

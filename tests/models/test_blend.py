@@ -1,0 +1,51 @@
+"""The blend: it finds the weights behind choices, and keeps to what it started from where these say nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.blend import Blend, Choices, feature_names
+from models.config import BlendConfig
+from models.popularity import PopularityConfig
+
+NAMES = ("a", "b", "c")
+
+
+def choices(users: int, weights: list[float], seed: int = 0) -> Choices:
+    rng = np.random.default_rng(seed)
+    features = (rng.normal(size=(users * 20, 3)) * [1.0, 0.1, 10.0]).astype(np.float32)
+    scores = (features @ np.array(weights) + rng.gumbel(size=len(features))).reshape(users, 20)
+    return Choices(features, np.repeat(np.arange(users), 20), scores.argmax(axis=1) + 20 * np.arange(users))
+
+
+def test_the_weights_behind_choices_are_found_whatever_their_scale() -> None:
+    start = Blend(NAMES, np.zeros(3, dtype=np.float32))
+    fitted = start.fitted(choices(4000, [1.0, -8.0, 0.05]), BlendConfig())
+    np.testing.assert_allclose(fitted.weights, [1.0, -8.0, 0.05], rtol=0.15)
+
+
+def test_without_choices_the_weights_stay() -> None:
+    start = Blend(NAMES, np.ones(3, dtype=np.float32))
+    assert start.fitted(Choices.together([]), BlendConfig()) is start
+
+
+def test_few_choices_move_the_weights_less_than_many() -> None:
+    start = Blend(NAMES, np.zeros(3, dtype=np.float32))
+    strict = BlendConfig(prior_strength=50.0)
+    few, many = (start.fitted(choices(users, [1.0, 0.0, 0.0]), strict).weights[0] for users in (20, 2000))
+    assert 0 < few < 0.5 * many
+
+
+def test_sets_of_choices_join() -> None:
+    one, other = choices(3, [1, 0, 0], seed=1), choices(2, [1, 0, 0], seed=2)
+    both = Choices.together([one, other])
+    assert both.of.tolist() == np.repeat(np.arange(5), 20).tolist()
+    np.testing.assert_array_equal(both.features[both.chosen[3:]], other.features[other.chosen])
+
+
+def test_before_anything_is_learnt_popularity_at_every_half_life_counts() -> None:
+    config = PopularityConfig()
+    prior = Blend.prior(config)
+    assert prior.names == feature_names(config)
+    counted = [name for name, weight in zip(prior.names, prior.weights, strict=True) if weight and "share" in name]
+    assert len(counted) == len(config.half_lives_s)

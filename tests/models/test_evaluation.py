@@ -1,0 +1,39 @@
+"""Evaluation offline: the whole stack against the classics on the newest events."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.evaluation import evaluate_temporal
+from models.popularity import PopularityConfig
+from models.prequential import popularity_before, strides
+from tests.models import world
+
+
+def test_the_whole_stack_is_measured_against_the_classics_on_the_same_events() -> None:
+    stages: list[float] = []
+    metrics = evaluate_temporal(
+        world.data(world.interactions(2000)),
+        world.SMALL,
+        popularity=PopularityConfig(),
+        progress=lambda _stage, done: stages.append(done),
+    )
+    assert metrics["events"] > 20
+    assert metrics["recall_at_10"] > metrics["trending_recall_at_10"] > 0
+    assert metrics["recall_at_10_low"] <= metrics["recall_at_10"] <= metrics["recall_at_10_high"]
+    assert 0 < metrics["item_item_ndcg_at_10"] <= metrics["item_item_recall_at_10"] <= 1
+    assert stages == sorted(stages)
+    assert stages[-1] == 1.0
+
+
+def test_a_walk_meets_every_wanted_row_once_before_it_is_counted() -> None:
+    log = world.interactions(500)
+    popularity = popularity_before(log, 100, PopularityConfig(), 90)
+    met = []
+    for rows in strides(log, log.label == 1, 100, 500, popularity):
+        assert popularity.records[:, 0].max() < log.ts[rows[0]]
+        met += rows.tolist()
+    assert met == (100 + np.flatnonzero(log.label[100:] == 1)).tolist()
+    np.testing.assert_allclose(
+        popularity.shares(), popularity_before(log, 500, PopularityConfig(), 90).shares(), atol=1e-6
+    )

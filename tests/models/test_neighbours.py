@@ -1,0 +1,43 @@
+"""Neighbours: items liked together are near each other, by the cosine of their co-occurrence."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.config import NeighboursConfig
+from models.neighbours import Neighbours
+from tests.models import world
+
+CONFIG = NeighboursConfig(window=50, size=10, recent=5)
+likes = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), unique=True, max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(likes)
+def test_similarities_are_cosines_of_who_liked_both(log: list[tuple[int, int]]) -> None:
+    users, items = (np.array([pair[n] for pair in log], dtype=np.int32) for n in (0, 1))
+    made = Neighbours.of(users, items, 7, CONFIG)
+    liked_by = [{user for user, item in log if item == row} for row in range(7)]
+    for one, other in itertools.permutations(range(7), 2):
+        both = len(liked_by[one] & liked_by[other])
+        found = dict(zip(made.items[one].tolist(), made.similarities[one].tolist(), strict=True)).get(other, 0.0)
+        expected = both / math.sqrt(len(liked_by[one]) * len(liked_by[other])) if both else 0.0
+        assert found == pytest.approx(expected, rel=1e-5)
+    assert made.likes.tolist() == [len(each) for each in liked_by]
+
+
+def test_a_user_is_near_to_what_goes_with_the_last_likes() -> None:
+    made = Neighbours.of(np.array([0, 0, 1, 1]), np.array([2, 3, 4, 5]), 6, CONFIG)
+    users = world.nobody(2)
+    users.items[0, -2:] = [2, 4]
+    users.strengths[0, -2:] = [0.9, 0.1]
+    scores = made.scores(users, 8, CONFIG)
+    assert scores.shape == (2, 8)
+    assert np.flatnonzero(scores[0]).tolist() == [3], "item 4 was not liked"
+    assert not scores[1].any()

@@ -1,0 +1,114 @@
+"""Training: what it learns, that it repeats itself, and what the gate lets through."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.artefact import verify
+from models.config import TrainingConfig
+from models.interactions import Interactions
+from models.popularity import PopularityConfig
+from models.recommender import Recommender
+from models.training import Kind, Outcome, train
+from tests.models import world
+
+
+def run(
+    log: Interactions,
+    out: Path,
+    *,
+    kind: Kind = "retrain",
+    incumbent: Path | None = None,
+    version: str = "v2",
+    config: TrainingConfig = world.SMALL,
+) -> Outcome:
+    out.mkdir(exist_ok=True)
+    return train(
+        world.data(log),
+        config,
+        kind=kind,
+        incumbent=incumbent,
+        out=out,
+        version=version,
+        offsets={},
+        popularity=PopularityConfig(),
+        progress=lambda _stage, _done: None,
+    )
+
+
+def test_what_users_like_is_learnt_beyond_what_is_popular(trained: tuple[Path, Outcome]) -> None:
+    _, outcome = trained
+    assert outcome.promoted
+    assert outcome.metrics["ndcg_at_10"] > 1.3 * outcome.metrics["trending_ndcg_at_10"]
+    assert "against" in outcome.why
+    assert "of trending" in outcome.why
+
+
+def test_the_artefact_is_whole_and_says_what_it_came_from(trained: tuple[Path, Outcome]) -> None:
+    out, outcome = trained
+    manifest = verify(out)
+    assert manifest.version == "v1"
+    assert manifest.offsets == {"events:0": 3000}
+    assert manifest.events == 3000
+    assert manifest.trained_through == int(world.interactions().ts[-1])
+    assert manifest.metrics == outcome.metrics
+    assert TrainingConfig.from_json(manifest.config) == world.SMALL
+
+
+def test_the_same_data_and_seed_make_the_same_artefact(trained: tuple[Path, Outcome], tmp_path: Path) -> None:
+    out, _ = trained
+    run(world.interactions(), tmp_path / "again", version="v1")
+    again = verify(tmp_path / "again").checksums
+    assert again == verify(out).checksums
+
+
+def test_a_fine_tune_takes_in_new_items_and_keeps_every_row(trained: tuple[Path, Outcome], tmp_path: Path) -> None:
+    out, _ = trained
+    longer = world.interactions(events=4000, items=90)
+    grown = replace(longer, item=np.where(np.arange(4000) >= 3000, longer.item + 6, longer.item).astype(np.int32))
+    grown = replace(grown, item_ids=[f"i{n}" for n in range(96)])
+    outcome = run(grown, tmp_path / "next", kind="fine-tune", incumbent=out)
+    assert outcome.kind == "fine-tune"
+    assert "of v1" in outcome.why
+    assert {"incumbent_ndcg_at_10", "gate_events", "index_recall", "seconds"} <= set(outcome.metrics)
+    before, after = Recommender.load(out), Recommender.load(tmp_path / "next")
+    assert after.item_ids[: len(before.item_ids)] == before.item_ids
+    assert "i95" in after.item_ids
+
+
+def test_a_model_worse_than_the_one_in_service_is_not_promoted(trained: tuple[Path, Outcome], tmp_path: Path) -> None:
+    out, _ = trained
+    ignorant = replace(
+        world.SMALL,
+        sequence=replace(world.SMALL.sequence, epochs=0),
+        towers=replace(world.SMALL.towers, epochs=0),
+        neighbours=replace(world.SMALL.neighbours, liked=2.0),
+    )
+    outcome = run(world.interactions(events=4000), tmp_path / "worse", incumbent=out, config=ignorant)
+    assert not outcome.promoted
+    assert ": -0." in outcome.why
+
+
+def test_a_fine_tune_without_a_usable_incumbent_is_a_retrain(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    outcome = run(world.interactions(events=600), tmp_path / "out", kind="fine-tune", incumbent=broken)
+    assert outcome.kind == "retrain"
+
+
+@pytest.mark.parametrize("events", [0, 1, 40])
+def test_next_to_no_data_still_makes_an_artefact(events: int, tmp_path: Path) -> None:
+    log = world.interactions().rows(slice(0, events))
+    run(log, tmp_path / "thin")
+    assert Recommender.load(tmp_path / "thin").item_ids == [f"i{n}" for n in range(90)]
+
+
+def test_the_configuration_survives_json_and_refuses_what_it_does_not_know() -> None:
+    config = replace(world.SMALL, seed=7)
+    assert TrainingConfig.from_json(asdict(config)) == config
+    with pytest.raises(ValueError, match="SequenceConfig has no field dims; known are"):
+        TrainingConfig.from_json({"sequence": {"dims": 3}})
