@@ -70,3 +70,4 @@ def set_up_logging(settings: Settings) -> None:
     if settings.log_level != "DEBUG":
         for name in ("faust", "mode", "aiokafka", "kafka", "asyncio", "redis"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger("mode.timers").setLevel(logging.ERROR)  # a timer that is late says nothing of use

@@ -16,6 +16,8 @@ from streams.state import Store
 from streams.status import TrainerStatus, live_workers, trainer_status
 from streams.topics import TopicNames
 
+_PROFILE = "profile"
+
 
 class Wire:
     """The connections, and what has come in over them since they were opened.
@@ -45,8 +47,9 @@ class Wire:
         self.models: list[ModelAnnouncement] = []
         self.freshness_ms: list[float] = []
         self.dead: set[tuple[int, int]] = set()
-        self._answers: dict[str, asyncio.Future[None]] = {}
-        self._positions: dict[tuple[int, int], str] = {}
+        #: Per user what awaits an answer, in the order of sending.
+        self._answers: dict[str, dict[str, asyncio.Future[None]]] = {}
+        self._positions: dict[tuple[int, int], tuple[str, str]] = {}
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -88,10 +91,10 @@ class Wire:
         self.n_lists += 1
         self.lists[published.user_id] = published
         if published.cause is None:
-            self._answered(f"profile of {published.user_id}")
+            self._answered(published.user_id, _PROFILE)
         else:
             self.freshness_ms.append(record.timestamp - published.cause.arrived_at)
-            self._answered(published.cause.event_id)
+            self._answered(published.user_id, published.cause.event_id)
 
     def _on_model(self, record: ConsumerRecord) -> None:
         announcement = msgspec.json.decode(record.value, type=ModelAnnouncement)
@@ -102,40 +105,50 @@ class Wire:
         letter = msgspec.json.decode(record.value, type=DeadLetter)
         if letter.topic == self.names.events and letter.first_seen >= self.started_ms:
             self.dead.add((letter.partition, letter.offset))
-            event_id = self._positions.pop((letter.partition, letter.offset), None)
-            if event_id is not None:
-                self._answered(event_id)
+            sender = self._positions.pop((letter.partition, letter.offset), None)
+            if sender is not None:
+                self._answered(*sender)
 
-    def _answered(self, name: str) -> None:
-        answer = self._answers.pop(name, None)
-        if answer is not None and not answer.done():
-            answer.set_result(None)
+    def _answered(self, user_id: str, name: str) -> None:
+        """Answer what awaits it under that name, and all that the user sent before: one list may answer several."""
+        waiting = self._answers.get(user_id, {})
+        if name not in waiting:
+            return
+        for earlier in list(waiting):
+            answer = waiting.pop(earlier)
+            if not answer.done():
+                answer.set_result(None)
+            if earlier == name:
+                break
+        if not waiting:
+            del self._answers[user_id]
 
     async def send_event(self, raw: bytes, user_id: str, event_id: str | None) -> asyncio.Future[None] | None:
         """Send an event; the future is its answer, a list or a dead letter. None for one without an id: no answer."""
-        answer = self._expect(event_id) if event_id else None
+        answer = self._expect(user_id, event_id) if event_id else None
         key = user_id.encode() if user_id else None
         sent = await self.producer.send(self.names.events, key=key, value=raw)
         if event_id and answer:
-            sent.add_done_callback(lambda done: self._on_position(done, event_id))
+            sent.add_done_callback(lambda done: self._on_position(done, user_id, event_id))
         return answer
 
-    def _on_position(self, done: "asyncio.Future[Any]", event_id: str) -> None:
-        if not done.cancelled() and done.exception() is None and event_id in self._answers:
+    def _on_position(self, done: "asyncio.Future[Any]", user_id: str, event_id: str) -> None:
+        if not done.cancelled() and done.exception() is None and event_id in self._answers.get(user_id, {}):
             position = (done.result().partition, done.result().offset)
             if position in self.dead:
-                self._answered(event_id)
+                self._answered(user_id, event_id)
             else:
-                self._positions[position] = event_id
+                self._positions[position] = user_id, event_id
 
     async def send_profile(self, user_id: str, raw: bytes) -> "asyncio.Future[None]":
         """Send a user record; the future is the list that follows."""
-        answer = self._expect(f"profile of {user_id}")
+        answer = self._expect(user_id, _PROFILE)
         await self.producer.send(self.names.users, key=user_id.encode(), value=raw)
         return answer
 
-    def _expect(self, name: str) -> "asyncio.Future[None]":
-        return self._answers.setdefault(name, asyncio.get_running_loop().create_future())
+    def _expect(self, user_id: str, name: str) -> "asyncio.Future[None]":
+        waiting = self._answers.setdefault(user_id, {})
+        return waiting.setdefault(name, asyncio.get_running_loop().create_future())
 
     async def trainer(self) -> TrainerStatus | None:
         """What the trainer tells."""
