@@ -53,9 +53,12 @@ def roles(workers: int) -> list[Role]:
 
 @contextmanager
 def scratch_settings(settings: Settings) -> Iterator[Settings]:
-    """The settings on an empty data folder of their own, removed after the block."""
+    """The settings on an empty data folder of their own, removed after the block.
+
+    With one partition: more serve more workers, and such a system has one.
+    """
     with TemporaryDirectory(prefix="millstream-", ignore_cleanup_errors=True) as folder:
-        yield settings.model_copy(update={"data_dir": Path(folder)})
+        yield settings.model_copy(update={"data_dir": Path(folder), "partitions": 1})
 
 
 def workers_are_idle(settings: Settings) -> bool:

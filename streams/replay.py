@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 SESSION_GAP_MS = 30 * 60 * 1000
 #: How many events ahead a session's start is announced, so that its list is there when its first event comes.
-LOOKAHEAD = 32
+LOOKAHEAD = 64
 #: Users who may have an unanswered event at once.
 IN_FLIGHT = 256
 ANSWER_PATIENCE_S = 120.0

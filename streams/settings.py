@@ -131,9 +131,9 @@ class TrainingSettings(_Section):
     """When to train, and on how much. Periods in seconds are event time unless they say otherwise."""
 
     first_events: Positive = Field(2000, description="events before the first training")
-    every_events: Positive = Field(10_000, description="events between two fine-tunes")
+    every_events: Positive = Field(20_000, description="events between two fine-tunes")
     every_s: PositiveSeconds = Field(86_400.0, description="event time between two fine-tunes")
-    min_events: Positive = Field(5_000, description="events that a fine-tune due by time needs at least")
+    min_events: Positive = Field(10_000, description="events that a fine-tune due by time needs at least")
     retrain_every_events: Positive = Field(100_000, description="events between two full trainings")
     retrain_every_s: PositiveSeconds = Field(604_800.0, description="event time between two full trainings")
     max_events: Positive = Field(2_000_000, description="the newest events that a training reads at most")
