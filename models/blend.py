@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.config import BlendConfig
 from models.popularity import PopularityConfig
 from models.prior import SHARE_FLOORS
 
@@ -88,8 +87,13 @@ class Blend:
         """The scores (p,) of features (p, F)."""
         return features @ self.weights
 
-    def fitted(self, choices: Choices, config: BlendConfig) -> Blend:
-        """The weights that best explain the choices, drawn towards the present ones where these say little."""
+    def fitted(self, choices: Choices, *, strength: float, steps: int) -> Blend:
+        """The weights that best explain the choices, drawn towards the present ones where these say little.
+
+        Args:
+            strength: how firmly; in the units of choices that tell a weight apart as well as a choice can.
+            steps: the most steps of the optimiser (L-BFGS).
+        """
         users = len(choices.chosen)
         if not users:
             return self
@@ -104,7 +108,7 @@ class Blend:
         prior = torch.from_numpy(self.weights) * scale
         weights = prior.clone().requires_grad_()
         optimiser = torch.optim.LBFGS(
-            [weights], max_iter=config.steps, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-6
+            [weights], max_iter=steps, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-6
         )
 
         def loss() -> torch.Tensor:
@@ -114,7 +118,7 @@ class Blend:
                 peaks = torch.full((users,), -torch.inf).scatter_reduce_(0, of, scores, "amax")
             sums = torch.zeros(users).index_add_(0, of, torch.exp(scores - peaks[of]))
             misfit = (torch.log(sums) + peaks - scores[chosen]).mean()
-            total = misfit + config.prior_strength / users * ((weights - prior) ** 2).sum()
+            total = misfit + strength / users * ((weights - prior) ** 2).sum()
             total.backward()  # type: ignore[no-untyped-call]
             return total
 

@@ -63,14 +63,18 @@ class BlendConfig:
 
     Attributes:
         candidates: how many each source proposes.
-        half_trust: likes in training at which an item's scores are half trusted.
-        prior_strength: examples that it takes to move the weights freely from where they start.
+        half_trust: likes in training at which the networks' scores of an item are half trusted.
+        neighbours_half_trust: the same for the neighbours, which learn from few.
+        prior_strength: how firmly the weights are held to those for when nothing has been learnt.
+        carried_strength: how firmly they are held to the incumbent's, which were learnt from as many choices before.
         steps: the most steps of the optimiser.
     """
 
     candidates: int = 100
-    half_trust: float = 5.0
+    half_trust: float = 20.0
+    neighbours_half_trust: float = 1.0
     prior_strength: float = 1.0
+    carried_strength: float = 60.0
     steps: int = 60
 
 

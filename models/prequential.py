@@ -18,7 +18,7 @@ from models.popularity import Popularity, PopularityConfig
 from models.recommender import Recommender
 from models.users import Histories
 
-STRIDE = 64
+STRIDE = 16
 
 Rows = npt.NDArray[np.int64]
 

@@ -337,19 +337,20 @@ class Recommender:
         now = popularity.shares()[items]
         importance = now.mean(axis=1) + np.float32(SHARE_FLOORS[0])
         total = np.bincount(of, importance, minlength=len(users))
-        trust = self._trust(items)
-        for model in range(len(MODELS)):
+        trust = self._trust(items, self.config.blend.half_trust)
+        trusts = (trust, trust, self._trust(items, self.config.blend.neighbours_half_trust))
+        for model, how_far in enumerate(trusts):
             summed = np.bincount(of, importance * models[:, model], minlength=len(users))
-            models[:, model] = (models[:, model] - (summed / np.maximum(total, 1e-12))[of]) * trust
+            models[:, model] = (models[:, model] - (summed / np.maximum(total, 1e-12))[of]) * how_far
         return np.concatenate([models, 1.0 - trust[:, None], log_shares(now)], axis=1, dtype=np.float32)
 
-    def _trust(self, items: npt.NDArray[np.int64]) -> Floats:
-        """How far the models' scores of rows (p,) are to be trusted, in [0, 1]: by how many likes they learnt from."""
+    def _trust(self, items: npt.NDArray[np.int64], half: float) -> Floats:
+        """How far a model's scores of rows (p,) are to be trusted, (p,) in [0, 1): a half at `half` likes learnt from."""
         likes = self.neighbours.likes if self.neighbours is not None else np.zeros(0, dtype=np.float32)
         known = items < len(likes)
         learnt = np.zeros(len(items), dtype=np.float32)
         learnt[known] = likes[items[known]]
-        return learnt / (learnt + np.float32(self.config.blend.half_trust))
+        return learnt / (learnt + np.float32(half))
 
     def _because(self, users: UserBatch, ranked: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         assert self.networks is not None

@@ -106,11 +106,13 @@ def train(
     course.fit(networks, weights, fine=fine, budget_s=0.8 * config.time_budget_s, rng=rng, progress=progress)
 
     progress("building the index", 0.7)
-    blend = before.blend if before and before.blend.names == Blend.prior(popularity).names else Blend.prior(popularity)
+    blend, strength = Blend.prior(popularity), config.blend.prior_strength
+    if before is not None and before.blend.names == blend.names:
+        blend, strength = before.blend, config.blend.carried_strength
     candidate = course.recommender(version, networks, blend, held_out)
     progress("learning the blend", 0.75)
     first, second = course.choices(candidate, held_out, middle), course.choices(candidate, middle, len(log))
-    candidate.blend = blend.fitted(first, config.blend)
+    candidate.blend = blend.fitted(first, strength=strength, steps=config.blend.steps)
 
     progress("comparing with what is in service", 0.85)
     rivals = {"": candidate, "trending_": Recommender.trending_only(popularity, config)}
@@ -121,7 +123,7 @@ def train(
 
     progress("catching up", 0.9)
     both = Choices.together([first, second])
-    final_blend = blend.fitted(both, config.blend)
+    final_blend = blend.fitted(both, strength=strength, steps=config.blend.steps)
     course.catch_up(networks, held_out, rng)
     try:
         final = course.recommender(version, networks, final_blend, len(log))

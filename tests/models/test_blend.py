@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from models.blend import Blend, Choices, feature_names
-from models.config import BlendConfig
 from models.popularity import PopularityConfig
 
 NAMES = ("a", "b", "c")
@@ -20,19 +19,20 @@ def choices(users: int, weights: list[float], seed: int = 0) -> Choices:
 
 def test_the_weights_behind_choices_are_found_whatever_their_scale() -> None:
     start = Blend(NAMES, np.zeros(3, dtype=np.float32))
-    fitted = start.fitted(choices(4000, [1.0, -8.0, 0.05]), BlendConfig())
+    fitted = start.fitted(choices(4000, [1.0, -8.0, 0.05]), strength=1.0, steps=60)
     np.testing.assert_allclose(fitted.weights, [1.0, -8.0, 0.05], rtol=0.15)
 
 
 def test_without_choices_the_weights_stay() -> None:
     start = Blend(NAMES, np.ones(3, dtype=np.float32))
-    assert start.fitted(Choices.together([]), BlendConfig()) is start
+    assert start.fitted(Choices.together([]), strength=1.0, steps=60) is start
 
 
 def test_few_choices_move_the_weights_less_than_many() -> None:
     start = Blend(NAMES, np.zeros(3, dtype=np.float32))
-    strict = BlendConfig(prior_strength=50.0)
-    few, many = (start.fitted(choices(users, [1.0, 0.0, 0.0]), strict).weights[0] for users in (20, 2000))
+    few, many = (
+        start.fitted(choices(users, [1.0, 0.0, 0.0]), strength=50.0, steps=60).weights[0] for users in (20, 2000)
+    )
     assert 0 < few < 0.5 * many
 
 
