@@ -13,7 +13,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from serving.console import err, out, read_settings, set_up_logging, tells_errors
+from serving.console import end_like_ctrl_c, err, out, read_settings, set_up_logging, tells_errors
 from streams.settings import Settings, load
 
 DATA = click.option(
@@ -38,6 +38,7 @@ def running_system(settings: Settings) -> Iterator[tuple[Settings, Callable[[], 
     if not settings.uses_embedded:
         yield settings, lambda: None
         return
+    end_like_ctrl_c()
     with scratch_settings(settings) as scratch:
         system = System(scratch)
         with system:
@@ -193,6 +194,7 @@ def demo(seconds: float, picture: Path | None) -> None:
     from serving.demo import DEMO_TRAINING, Demo
     from serving.up import System, scratch_settings
 
+    end_like_ctrl_c()
     out.print("starting broker, Redis, worker and trainer …")
     settings = load(training=DEMO_TRAINING, broker_url="embedded://", redis_url="embedded://", log_level="WARNING")
     with scratch_settings(settings) as scratch:

@@ -1,9 +1,11 @@
 """What every command shares: where it prints, how it reads the settings, and how faults are told."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 import click
@@ -71,3 +73,12 @@ def set_up_logging(settings: Settings) -> None:
         for name in ("faust", "mode", "aiokafka", "kafka", "asyncio", "redis"):
             logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger("mode.timers").setLevel(logging.ERROR)  # a timer that is late says nothing of use
+
+
+def end_like_ctrl_c() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, so that what it started is stopped in order."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
