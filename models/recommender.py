@@ -345,7 +345,7 @@ class Recommender:
         return np.concatenate([models, 1.0 - trust[:, None], log_shares(now)], axis=1, dtype=np.float32)
 
     def _trust(self, items: npt.NDArray[np.int64], half: float) -> Floats:
-        """How far a model's scores of rows (p,) are to be trusted, (p,) in [0, 1): a half at `half` likes learnt from."""
+        """How far a model's scores of rows (p,) can be trusted, (p,) in [0, 1): a half at `half` likes learnt from."""
         likes = self.neighbours.likes if self.neighbours is not None else np.zeros(0, dtype=np.float32)
         known = items < len(likes)
         learnt = np.zeros(len(items), dtype=np.float32)
