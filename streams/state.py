@@ -36,6 +36,7 @@ RECORD: Final = np.dtype(
 )
 _RECORD_STRUCT: Final = struct.Struct("<IBbHfq")
 _SEEN_BYTES: Final = 4
+_ID_BYTES: Final = 8
 _SCRIPTS: Final = Path(__file__).parent / "lua"
 
 #: Verdicts of `apply_users` on an event.
@@ -158,7 +159,7 @@ class Store:
         limits = [
             ingest.sequence_length * RECORD.itemsize,
             ingest.seen_max * _SEEN_BYTES,
-            ingest.recent_event_ids,
+            ingest.recent_event_ids * _ID_BYTES,
             ingest.histogram_max,
             ingest.histogram_half_life_s * 1000.0,
         ]
@@ -373,7 +374,7 @@ def _user_event(event: UserEvent) -> list[Any]:
 
 
 def _binary(event: UserEvent) -> bytes:
-    digest = hashlib.blake2b(event.event_id.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(event.event_id.encode(), digest_size=_ID_BYTES).digest()
     grade = event.grade
     item = event.item if _is_action(event) else 0
     return digest + _RECORD_STRUCT.pack(item, grade.action, grade.label, 0, grade.strength, event.ts)

@@ -66,13 +66,24 @@ for _, event in ipairs(events) do
 end
 if next(touched) then
   local version = redis.call('HINCRBY', meta, 'version', 1)
-  for field, record in pairs(touched) do
-    redis.call('HSET', statistics, field, struct.pack(layout, unpack(record)))
-    redis.call('ZADD', changes, version, field)
+  local records, versions = {}, {}
+  local function write()
+    redis.call('HSET', statistics, unpack(records))
+    redis.call('ZADD', changes, unpack(versions))
+    records, versions = {}, {}
   end
+  for field, record in pairs(touched) do
+    local n = #records
+    records[n + 1], records[n + 2] = field, struct.pack(layout, unpack(record))
+    versions[n + 1], versions[n + 2] = version, field
+    if n > 1000 then write() end
+  end
+  if #records > 0 then write() end
 end
+local totals = {}
 for _, tally in ipairs(tallies) do
-  if tally[1] > fence then redis.call('HINCRBY', meta, tally[2], 1) end
+  if tally[1] > fence then totals[tally[2]] = (totals[tally[2]] or 0) + 1 end
 end
+for name, total in pairs(totals) do redis.call('HINCRBY', meta, name, total) end
 redis.call('HSET', meta, fence_field, last_offset)
 return 1

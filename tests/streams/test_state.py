@@ -120,11 +120,11 @@ def test_state_is_bounded(on_store: OnStore) -> None:
         for offset in range(200):
             await store.apply_users(FENCE, {"ann": [watch(offset, offset, offset, (f"tag={offset}",))]})
         [ids] = store.user_keys("ann", "ids")
-        return await read(store, "ann"), await store.client.zcard(ids)
+        return await read(store, "ann"), await store.client.strlen(ids)
 
     state, ids = on_store(work, ingest=ingest)
     assert state.sequence["item"][-10:].tolist() == list(range(190, 200))
-    assert len(state.sequence) <= 20 and len(state.seen) <= 40 and len(state.histogram) <= 10 and ids == 5
+    assert len(state.sequence) <= 20 and len(state.seen) <= 40 and len(state.histogram) <= 10 and ids <= 2 * 5 * 8
 
 
 def test_a_late_event_takes_its_place_in_the_sequence(on_store: OnStore) -> None:
