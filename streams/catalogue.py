@@ -50,10 +50,13 @@ class Catalogue:
     async def sync(self) -> None:
         """Take in what changed in Redis since the last call."""
         start = len(self.ids)
-        ids, (self._version, records) = await asyncio.gather(
+        ids, (version, records) = await asyncio.gather(
             self._store.item_ids(start), self._store.item_records(self._version)
         )
         self._add(start, ids)
+        if version < self._version:
+            return  # another task has read later and is done already
+        self._version = version
         for number, raw in records:
             if number >= len(self.ids):  # numbered after the ids were read
                 await self._catch_up()

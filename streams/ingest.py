@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from aiokafka import ConsumerRecord
 
@@ -36,10 +37,17 @@ class Ingested:
     copies: int = 0
 
 
-@dataclass(frozen=True)
-class _Read:
+class _Read(NamedTuple):
     record: ConsumerRecord
     event: Event
+
+
+class Reads(NamedTuple):
+    """A batch decoded: its events, and what could not be used."""
+
+    batch: RecordBatch
+    events: list[_Read]
+    dead: list[DeadLetter]
 
 
 def read_event(record: ConsumerRecord, settings: Settings, now_ms: float) -> Event:
@@ -59,10 +67,22 @@ def read_event(record: ConsumerRecord, settings: Settings, now_ms: float) -> Eve
     return event
 
 
-async def ingest(batch: RecordBatch, log_id: str, store: Store, catalogue: Catalogue, settings: Settings) -> Ingested:
+def read_batch(batch: RecordBatch, settings: Settings) -> Reads:
+    """Decode a batch of the events topic."""
+    reads = Reads(batch, [], [])
+    now_ms = time.time() * 1000.0
+    for record in batch:
+        try:
+            reads.events.append(_Read(record, read_event(record, settings, now_ms)))
+        except BadRecord as bad:
+            reads.dead.append(dead_letter(record, bad))
+    return reads
+
+
+async def ingest(read: Reads, log_id: str, store: Store, catalogue: Catalogue, settings: Settings) -> Ingested:
     """Apply a batch to the state in Redis. A redelivered batch changes nothing, and its users are owed lists again."""
-    done = Ingested()
-    reads = _read(batch, settings, done)
+    batch, reads, dead = read
+    done = Ingested(dead=list(dead))
     await catalogue.sync()
     if settings.ingest.unknown_items == "reject":
         reads = _reject_unknown(reads, catalogue, done)
@@ -70,8 +90,8 @@ async def ingest(batch: RecordBatch, log_id: str, store: Store, catalogue: Catal
         await catalogue.number([r.event.item_id for r in reads if r.event.item_id])
     fence = fence_field(log_id, batch.partition)
     by_user: dict[str, list[_Read]] = {}
-    for read in reads:
-        by_user.setdefault(read.event.user_id, []).append(read)
+    for one in reads:
+        by_user.setdefault(one.event.user_id, []).append(one)
     user_events = {user: [_user_event(r, catalogue, settings) for r in rows] for user, rows in by_user.items()}
     verdicts, segments = await store.apply_users(fence, user_events) if user_events else ({}, {})
     item_events: list[ItemEvent] = []
@@ -92,17 +112,6 @@ async def ingest(batch: RecordBatch, log_id: str, store: Store, catalogue: Catal
     await store.apply_items(batch.partition, fence, batch.last_offset, item_events, tallies)
     _log_dead(done.dead)
     return done
-
-
-def _read(batch: RecordBatch, settings: Settings, done: Ingested) -> list[_Read]:
-    reads: list[_Read] = []
-    now_ms = time.time() * 1000.0
-    for record in batch:
-        try:
-            reads.append(_Read(record, read_event(record, settings, now_ms)))
-        except BadRecord as bad:
-            done.dead.append(dead_letter(record, bad))
-    return reads
 
 
 def _reject_unknown(reads: list[_Read], catalogue: Catalogue, done: Ingested) -> list[_Read]:
