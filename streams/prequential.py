@@ -108,6 +108,10 @@ class PrequentialScore:
         self._item_item.learn(user, item, ts, positive)
         seen.add(item)
 
+    def will_score(self, *, event_id: str, user: int, item: int, positive: bool) -> bool:
+        """Whether `add` would look at the user's list for this event."""
+        return positive and item not in self._seen[user] and event_id not in self._ids[user]
+
     def so_far(self) -> tuple[float, float]:
         """Recall@10 until now of the system, and of trending at the half-life that leads until now."""
         scored = len(self._positions) or 1

@@ -1,7 +1,8 @@
 """Replay: a log played through the running system in event time, each list scored on what the user did next.
 
-In step, a user's next event waits until the list that answers the last one is out, and the whole replay waits for a
-training that is due: so the score does not depend on the machine's speed. A session's start is announced as an
+In step, an event that will be scored waits until the list that answers its user's last event is out, and the whole
+replay waits for a training that is due: so the score does not depend on the machine's speed. (An event that is not
+scored has no need to wait: nobody looks at the list before it.) A session's start is announced as an
 application would: with the user's profile when it is the first, with a `visit` event otherwise.
 """
 
@@ -11,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,6 +93,13 @@ class _Planned:
     logged: LoggedEvent
     event: Event | None
     announced: "asyncio.Future[None] | None"
+
+
+class _Step(NamedTuple):
+    user: int
+    item: int
+    positive: bool
+    will_be_scored: bool
 
 
 class _Run:
@@ -178,16 +186,17 @@ class _Run:
             await self._wire.send_event(logged.raw, logged.user_id, None)
             self._sent += 1
             return
+        step = self._step(event)
         if self._replay.in_step:
-            if planned.announced is not None:
-                await self._answer(planned.announced, event)
-            if event.user_id in self._outstanding:
-                await self._answer(self._outstanding.pop(event.user_id), event)
+            if step is not None and step.will_be_scored:
+                await self._answer_to(planned.announced, event)
+                await self._answer_to(self._outstanding.pop(event.user_id, None), event)
             while len(self._outstanding) >= IN_FLIGHT:
                 user = next(iter(self._outstanding))
-                await self._answer(self._outstanding.pop(user), event)
+                await self._answer_to(self._outstanding.pop(user), event)
             await self._wait_for_training()
-        self._learn_and_score(event)
+        if step is not None:
+            self._learn_and_score(event, step)
         answer = await self._wire.send_event(logged.raw, event.user_id, event.event_id)
         self._sent += 1
         self._count(event.ts)
@@ -203,19 +212,24 @@ class _Run:
         self._usable += 1
         self._newest_ts = max(self._newest_ts, ts)
 
-    def _learn_and_score(self, event: Event) -> None:
+    def _step(self, event: Event) -> "_Step | None":
+        """The event as the score sees it; None for one that neither scores nor teaches."""
         graded = event.grade(self._settings.labels)
         if event.item_id is None or graded.action not in CONSUMING:
-            return
-        user = self._users.setdefault(event.user_id, len(self._users))
-        item = self._item(event.item_id)
+            return None
+        user, item = self._users.setdefault(event.user_id, len(self._users)), self._item(event.item_id)
+        positive = graded.label == POSITIVE
+        scored = self._score.will_score(event_id=event.event_id or "", user=user, item=item, positive=positive)
+        return _Step(user, item, positive, scored)
+
+    def _learn_and_score(self, event: Event, step: "_Step") -> None:
         published = self._wire.lists.get(event.user_id)
         self._score.add(
             event_id=event.event_id or "",
-            user=user,
-            item=item,
+            user=step.user,
+            item=step.item,
             ts=event.ts,
-            positive=graded.label == POSITIVE,
+            positive=step.positive,
             listed=None if published is None else [self._item(place.item_id) for place in published.items],
         )
 
@@ -252,9 +266,11 @@ class _Run:
 
     async def _drain(self) -> None:
         for user in list(self._outstanding):
-            await self._answer(self._outstanding.pop(user), None)
+            await self._answer_to(self._outstanding.pop(user), None)
 
-    async def _answer(self, answer: "asyncio.Future[None]", event: Event | None) -> None:
+    async def _answer_to(self, answer: "asyncio.Future[None] | None", event: Event | None) -> None:
+        if answer is None:
+            return
         deadline = time.monotonic() + ANSWER_PATIENCE_S
         while not answer.done():
             await asyncio.wait({answer}, timeout=1.0)
