@@ -56,7 +56,8 @@ def connect(settings: Settings, *, patience_s: float = 60.0) -> KafkaAdminClient
     delay = 0.25
     while True:
         try:
-            return KafkaAdminClient(**settings.kafka.kafka_python_options())
+            left_ms = int(max(deadline - time.monotonic(), 1.0) * 1000)
+            return KafkaAdminClient(bootstrap_timeout_ms=left_ms, **settings.kafka.kafka_python_options())
         except (KafkaError, OSError) as error:
             left = deadline - time.monotonic()
             if left <= 0:
