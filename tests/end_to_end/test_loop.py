@@ -203,7 +203,7 @@ def test_a_worker_killed_midway_loses_nothing_and_doubles_nothing(
             if at % 10 == 0:
                 world.send(world.names.events, f"u{at % 300}", raw)
         world.flush()
-        wait_until(lambda: sum(totals().values()) > 500, "the first worker applies events")
+        wait_until(lambda: sum(totals().values()) > 500, "the first worker applies events", within_s=60)
         first.kill()
         assert sum(totals().values()) < 13_200, "the kill came too late to prove anything"
         world.start("second", "worker")
