@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from serving.console import end_like_ctrl_c, err, out, read_settings, set_up_logging, tells_errors
+from streams.replay import Replay
 from streams.settings import Settings, load
 
 DATA = click.option(
@@ -104,11 +106,11 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
     """Play a log through the running system and score its lists on what each user did next.
 
     Where the settings say embedded:// and nothing runs, a whole system is started for the replay alone. In step (the
-    default) the score does not depend on the machine's speed. Exit status 1 when an event was lost.
+    default) the score does not depend on the machine's speed. Exit status 1 when an event was lost. Ctrl-C plays no
+    further and reports what was played; a second one ends at once.
     """
     from streams.datasets import open_dataset
     from streams.replay import Progress as Playing
-    from streams.replay import Replay
 
     settings = read_settings()
     set_up_logging(settings)
@@ -130,7 +132,7 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
 
         with running_system(settings) as (running, fault):
             played = Replay(running, dataset, speed=speed, limit=limit, in_step=wait, on_progress=show, fault=fault)
-            result = asyncio.run(played.run())
+            result = asyncio.run(_until_stopped(played))
     if report is not None:
         report.write_text(json.dumps(result, indent=2) + "\n")
     _show_report(result)
@@ -201,6 +203,24 @@ def demo(seconds: float, picture: Path | None) -> None:
         system = System(scratch)
         with system, contextlib.suppress(KeyboardInterrupt):
             asyncio.run(Demo(system.settings, seconds, out, picture=picture).run())
+
+
+async def _until_stopped(played: Replay) -> dict[str, Any]:
+    """Run a replay; the first Ctrl-C or SIGTERM stops its reading, the second ends it at once."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(played.run())
+
+    def stop() -> None:
+        if played.stopping:
+            task.cancel()
+        played.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise click.Abort from None
 
 
 def _show_report(result: dict[str, Any]) -> None:

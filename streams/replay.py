@@ -2,7 +2,7 @@
 
 In step, an event that will be scored waits until the list that answers its user's last event is out, and the whole
 replay waits for a training that is due: so the score does not depend on the machine's speed. (An event that is not
-scored has no need to wait: nobody looks at the list before it.) A session's start is announced as an
+scored has no need to wait, nor its session to be announced: nobody looks at the list before it.) A session's start is announced as an
 application would: with the user's profile when it is the first, with a `visit` event otherwise.
 """
 
@@ -69,6 +69,11 @@ class Replay:
     on_progress: Callable[[Progress], None] = lambda _: None
     fault: Callable[[], str | None] = lambda: None
     progress: Progress = field(default_factory=Progress)
+    stopping: bool = field(default=False, init=False)
+
+    def stop(self) -> None:
+        """Read no further: what was sent is settled and reported."""
+        self.stopping = True
 
     async def run(self) -> dict[str, Any]:
         """Play the log; returns the report.
@@ -154,7 +159,8 @@ class _Run:
 
     def _events(self) -> Iterator[LoggedEvent]:
         for count, logged in enumerate(self._replay.dataset.events()):
-            if self._replay.limit is not None and count >= self._replay.limit:
+            over = self._replay.limit is not None and count >= self._replay.limit
+            if over or self._replay.stopping:
                 return
             yield logged
 
@@ -170,7 +176,7 @@ class _Run:
         announced = None
         if last is None and user in self._profiles:
             announced = await self._wire.send_profile(user, self._profiles.pop(user))
-        elif last is None or event.ts - last > SESSION_GAP_MS:
+        elif (last is None or event.ts - last > SESSION_GAP_MS) and self._may_be_scored(event):
             visit = Event(type="visit", user_id=user, ts=event.ts, event_id=f"visit {event.event_id}")
             await self._wait_for_training()
             announced = await self._wire.send_event(encode(visit), user, visit.event_id)
@@ -211,6 +217,10 @@ class _Run:
     def _count(self, ts: int) -> None:
         self._usable += 1
         self._newest_ts = max(self._newest_ts, ts)
+
+    def _may_be_scored(self, event: Event) -> bool:
+        step = self._step(event)
+        return step is not None and step.will_be_scored
 
     def _step(self, event: Event) -> "_Step | None":
         """The event as the score sees it; None for one that neither scores nor teaches."""
@@ -310,6 +320,7 @@ class _Run:
         return {
             "dataset": self._replay.dataset.name,
             "in_step": self._replay.in_step,
+            "stopped_early": self._replay.stopping,
             "events_read": self._sent,
             "events_applied": applied,
             "events_duplicate": totals["copies"],
