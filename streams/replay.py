@@ -1,9 +1,9 @@
 """Replay: a log played through the running system in event time, each list scored on what the user did next.
 
 In step, an event that will be scored waits until the list that answers its user's last event is out, and the whole
-replay waits for a training that is due: so the score does not depend on the machine's speed. (An event that is not
-scored has no need to wait, nor its session to be announced: nobody looks at the list before it.) A session's start is announced as an
-application would: with the user's profile when it is the first, with a `visit` event otherwise.
+replay waits for a training that is due: so the score does not depend on the machine's speed. A session's start is
+announced as an application would: with the user's profile when it is the first, with a `visit` event otherwise. (What
+is not scored has no need to wait, nor its session to be announced: nobody looks at the list before it.)
 """
 
 import asyncio
