@@ -1,0 +1,205 @@
+"""The trainer: when a training is due, what it tells, and that a training that fails or is orphaned does no harm."""
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+from kafka import KafkaProducer
+
+from models.config import SequenceConfig, TrainingConfig
+from streams import topics
+from streams.events import encode
+from streams.settings import Settings, TrainingSettings
+from streams.state import Store
+from streams.status import Due, TrainerStatus, live_workers, trainer_status
+from streams.topics import TopicNames
+from streams.trainer import Trainer, new_version
+from tests.conftest import MakeSettings
+from tests.streams.records import batch, record
+from tests.waiting import ended, wait_until
+
+ROOT = Path(__file__).parents[2]
+DAY = 86_400_000
+NOW = int(time.time() * 1000)
+TRAINING = TrainingSettings(
+    first_events=10, every_events=20, min_events=5, every_s=86_400.0, threads=1, flush_s=0.1, keep_versions=2
+)
+
+
+def click(user: str, ts: int, item: str = "a") -> bytes:
+    return json.dumps({"type": "click", "user_id": user, "item_id": item, "ts": ts}).encode()
+
+
+class Bench(NamedTuple):
+    """A trainer without its agents, and what it acknowledged and announced."""
+
+    trainer: Trainer
+    store: Store
+    settings: Settings
+    acknowledged: list[int]
+    announced: list[str]
+
+    def keep(self, start: int, count: int, ts: int) -> None:
+        """Hand over records from offset `start` on, their event times in seconds from `ts` on."""
+        topic = TopicNames.under(self.settings.topic_prefix).events
+        records = [record(start + n, click("ann", ts + 1000 * n), topic=topic) for n in range(count)]
+        self.trainer.keep(batch(records), lambda: self.acknowledged.append(start + count))
+
+    async def status(self) -> TrainerStatus:
+        await self.trainer.tell()
+        status = await trainer_status(self.store)
+        assert status is not None
+        return status
+
+
+def on_bench(settings: Settings, work: Callable[[Bench], Awaitable[None]]) -> None:
+    async def main() -> None:
+        announced: list[str] = []
+
+        async def announce(version: str, _: bytes) -> None:
+            announced.append(version)
+
+        store = Store(settings)
+        logs = {TopicNames.under(settings.topic_prefix).events: "log"}
+        try:
+            await work(Bench(Trainer(settings, logs, store, announce), store, settings, [], announced))
+        finally:
+            await store.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("logged", "newest_ts", "wanted"),
+    [(99, 10, False), (100, 10, True), (50, 1000, True), (49, 1000, False), (50, 999, False)],
+)
+def test_a_training_is_due_by_events_or_by_event_time_with_enough_events(
+    logged: int, newest_ts: int, wanted: bool
+) -> None:
+    assert Due(events=100, ts=1000.0, least=50).is_due(logged, newest_ts) is wanted
+
+
+def test_the_first_training_waits_for_events_alone() -> None:
+    assert not Due(events=100, ts=None, least=100).is_due(99, 10**15)
+
+
+def test_the_status_comes_back_as_it_was_told(make_settings: MakeSettings) -> None:
+    told = TrainerStatus({"log:0": 7}, 7, NOW, Due(10, 5.5, 3), True, "sequence", 0.25, 2, "v1", 1.5)
+
+    async def work(bench: Bench) -> None:
+        await bench.store.put_status("trainer", encode(told))
+        assert await trainer_status(bench.store) == told
+        assert await live_workers(bench.store) == []
+
+    on_bench(make_settings(), work)
+
+
+def test_batches_are_acknowledged_once_they_are_durable(make_settings: MakeSettings) -> None:
+    async def work(bench: Bench) -> None:
+        bench.keep(0, 3, NOW)
+        bench.keep(3, 2, NOW + 5000)
+        assert bench.acknowledged == []
+        bench.trainer.flush()
+        assert bench.acknowledged == [3, 5]
+        bench.keep(0, 6, NOW)  # delivered again, and one more
+        bench.trainer.flush()
+        status = await bench.status()
+        assert (status.logged, status.positions, status.newest_ts) == (6, {"log:0": 6}, NOW + 6000)
+        assert not status.busy and status.due == Due(10, None, 10)
+
+    on_bench(make_settings(training=TRAINING), work)
+
+
+def test_events_that_cannot_be_used_are_passed_over(make_settings: MakeSettings) -> None:
+    async def work(bench: Bench) -> None:
+        topic = TopicNames.under(bench.settings.topic_prefix).events
+        raws = [b"broken", click("ann", NOW), click("ann", NOW + 3 * DAY), None]
+        bench.trainer.keep(batch([record(at, raw, topic=topic) for at, raw in enumerate(raws)]), lambda: None)
+        status = await bench.status()
+        assert (status.logged, status.positions, status.newest_ts) == (1, {"log:0": 4}, NOW)
+
+    on_bench(make_settings(training=TRAINING), work)
+
+
+def test_a_training_that_fails_is_told_and_not_tried_again_on_the_same_events(
+    make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(bench: Bench) -> None:
+        bench.keep(0, 10, NOW - DAY)
+        bench.trainer.flush()
+        for path in (bench.settings.data_dir / "sample-log").glob("segment-*"):
+            path.write_bytes(b"not parquet")
+        assert (await bench.status()).busy
+        training = asyncio.create_task(bench.trainer.train_when_due())
+        while (status := await bench.status()).trainings == 0:
+            await asyncio.sleep(0.05)
+        assert not status.busy and status.version is None and not bench.announced
+        assert status.due == Due(30, NOW - DAY + 9000 + 86_400_000.0, 15)
+        [told] = [each for each in caplog.records if each.levelno == logging.ERROR]
+        assert "failed with status 1" in told.getMessage() and "Parquet" in told.getMessage()
+        bench.keep(10, 4, NOW + 10_000)
+        assert not (await bench.status()).busy, "by event time, but too few events"
+        bench.keep(14, 1, NOW + 14_000)
+        assert (await bench.status()).busy
+        training.cancel()
+        again = Trainer(bench.settings, {}, bench.store, None)  # type: ignore[arg-type]
+        await again.tell()
+        found = await trainer_status(bench.store)
+        assert found is not None and found.due == status.due, "it outlives a restart"
+        assert not list((bench.settings.data_dir / "artefacts").glob("v*"))
+
+    on_bench(make_settings(training=TRAINING), work)
+
+
+def test_a_killed_trainer_takes_its_training_with_it(make_settings: MakeSettings, tmp_path: Path) -> None:
+    endless = TrainingConfig(
+        sequence=SequenceConfig(dim=16, blocks=1, heads=1, length=20, epochs=100_000), time_budget_s=600.0
+    )
+    settings = make_settings(model=endless, training=TRAINING.model_copy(update={"first_events": 1500}))
+    topics.create(settings)
+    producer = KafkaProducer(**settings.kafka.kafka_python_options())
+    for at in range(1500):
+        raw = click(f"u{at % 50}", NOW - 2_000_000 + 1000 * at, f"i{at * 7 % 40}")
+        producer.send(TopicNames.under(settings.topic_prefix).events, key=b"u%d" % (at % 50), value=raw)
+    producer.flush()
+    producer.close()
+    with (tmp_path / "trainer.log").open("wb") as log:
+        trainer = subprocess.Popen(
+            [sys.executable, "-m", "serving.cli", "trainer"],
+            cwd=ROOT,
+            env=settings.environment(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        # past its imports and its reading: from here on it would go on for minutes
+        wait_until(lambda: "(" in (tmp_path / "trainer.log").read_text(), "a training is at work", within_s=90)
+        [training] = children(trainer.pid)
+    finally:
+        trainer.kill()
+        trainer.wait(10)
+    wait_until(lambda: ended(training), "the training ends with its trainer")
+    assert not list((settings.data_dir / "artefacts").rglob("manifest.json")), "it ended by itself"
+
+
+def children(pid: int) -> list[int]:
+    """The training processes of a trainer."""
+    return [
+        child.pid
+        for child in psutil.Process(pid).children()
+        if any("training_process" in part for part in child.cmdline())
+    ]
+
+
+def test_versions_sort_by_age() -> None:
+    first = new_version()
+    time.sleep(0.002)
+    assert new_version() > first
