@@ -123,6 +123,21 @@ def recs(user: str, follow: bool, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--segment", default="", help="Among users of one segment only, as feature=value: country=KR.")
+@click.option("--half-life", default=0, show_default=True, type=click.IntRange(0), help="Which of the half-lives set.")
+@click.option("--size", default=20, show_default=True, type=click.IntRange(1), help="How many items.")
+@tells_errors
+def trending(segment: str, half_life: int, size: int) -> None:
+    """Show what is trending, with each item's events and likes in the last hour, day and week of event time."""
+    from serving.show_trends import show
+
+    settings = read_settings()
+    if half_life >= len(settings.popularity.half_lives_s):
+        raise click.BadParameter(f"there are {len(settings.popularity.half_lives_s)} half-lives, counted from 0")
+    sys.exit(show(settings, out, segment=segment, half_life=half_life, size=size))
+
+
+@main.command()
 @click.argument("type_", metavar="TYPE")
 @click.argument("user")
 @click.argument("item", required=False)
