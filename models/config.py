@@ -99,7 +99,8 @@ class TrainingConfig:
         replay_share: how many old events a fine-tune mixes in, for each new one.
         recency_half_life_s: event time after which an example counts half in training.
         least_weight: what the oldest examples still count.
-        time_budget_s: clock time that the networks' training may take; it ends early, and says so, when that is spent.
+        time_budget_s: clock time that the networks' training may take. When it is spent they stop early, and what comes
+            of it depends on the machine: it is a safety net, not a means of tuning.
     """
 
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
@@ -116,7 +117,7 @@ class TrainingConfig:
     replay_share: float = 1.0
     recency_half_life_s: float = 2_592_000.0
     least_weight: float = 0.1
-    time_budget_s: float = 45.0
+    time_budget_s: float = 600.0
     seed: int = 1
 
     @classmethod

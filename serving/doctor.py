@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, NamedTuple
 
 from kafka.errors import KafkaError
@@ -14,6 +14,8 @@ from streams import topics
 from streams.settings import Settings, SettingsError
 from streams.state import StateAway, Store
 from streams.status import SILENT_S, WORKER, TrainerStatus, WorkerStatus, live_workers, trainer_status
+
+_PACKAGES = ("millstream", "faust-streaming", "aiokafka", "torch", "faiss-cpu")
 
 
 class Finding(NamedTuple):
@@ -35,13 +37,14 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _broker(settings)
     yield from asyncio.run(_state(settings))
     yield from _artefacts(settings)
-    yield Finding(
-        "versions",
-        "ok",
-        ", ".join(
-            f"{name} {version(name)}" for name in ("millstream", "faust-streaming", "aiokafka", "torch", "faiss-cpu")
-        ),
-    )
+    yield Finding("versions", "ok", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # millstream itself, run out of its sources
+        return "not installed"
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
