@@ -98,7 +98,9 @@ class Refresh:
             batch.acknowledge()
 
     async def _take_changes(self) -> None:
-        _, changed_trends = await asyncio.gather(self._catalogue.sync(), self._trends.sync())
+        # the trends first: an item has its number before it has statistics, so the catalogue then knows them all
+        changed_trends = await self._trends.sync()
+        await self._catalogue.sync()
         if self._next is not None:
             model, self._next = self._next, None
             self._catalogue.drain_changed()  # the new ranker starts from all there is
