@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from serving.cli_data import datasets, demo, evaluate, replay
@@ -33,7 +34,7 @@ def config() -> None:
     """Show every setting in force, and where its value came from."""
     table = Table("setting", "value", "from", "what it is", box=None, header_style="bold")
     for row in explain(read_settings()):
-        table.add_row(row.name, row.value, row.origin, row.meaning)
+        table.add_row(*(escape(cell) for cell in row))
     out.print(table)
 
 
@@ -155,7 +156,7 @@ def send(type_: str, user: str, item: str | None, ts: int | None, target_user: s
 
     event = {"type": type_, "user_id": user, "item_id": item, "target_user_id": target_user, "ts": ts} | fields
     sent = send_event(read_settings(), {name: value for name, value in event.items() if value is not None})
-    out.print(f"sent to {sent.topic}, partition {sent.partition}, offset {sent.offset}: event {sent.event_id}")
+    out.print(f"sent to {sent.topic}, partition {sent.partition}, offset {sent.offset}: event {escape(sent.event_id)}")
 
 
 @main.group("dead-letters")
@@ -183,7 +184,7 @@ def dead_letters_list(limit: int, as_json: bool) -> None:
     for letter in reversed(letters):
         value = (letter.value or b"")[:60].decode(errors="replace")
         where = f"{letter.topic}-{letter.partition}-{letter.offset}"
-        table.add_row(*(click.unstyle(x) for x in (where, letter.field, letter.reason, value)))
+        table.add_row(*(escape(click.unstyle(x)) for x in (where, letter.field, letter.reason, value)))
     out.print(table if letters else "no dead letters")
 
 
@@ -219,9 +220,9 @@ def doctor(as_json: bool) -> None:
     for finding in examine(settings):
         findings.append(finding)
         if not as_json:
-            out.print(f"{marks[finding.verdict]} [bold]{finding.subject}[/bold]: {finding.text}")
+            out.print(f"{marks[finding.verdict]} [bold]{finding.subject}[/bold]: {escape(finding.text)}")
             if finding.remedy:
-                out.print(f"        → {finding.remedy}")
+                out.print(f"        → {escape(finding.remedy)}")
     if as_json:
         click.echo(json.dumps([finding._asdict() for finding in findings]))
     sys.exit(1 if any(finding.verdict == "fault" for finding in findings) else 0)
