@@ -34,7 +34,7 @@ def make_app(settings: Settings, role: str, *, fetch_wait_ms: int | None = None)
         "store": "memory://",
         "stream_wait_empty": False,
         "stream_buffer_maxsize": 8,
-        "producer_linger": 0.0,
+        "producer_linger": 0.002,
         "producer_acks": -1,
         "consumer_auto_offset_reset": "earliest",
         "datadir": datadir,

@@ -131,7 +131,7 @@ class TrainingSettings(_Section):
     """When to train, and on how much. Periods in seconds are event time unless they say otherwise."""
 
     first_events: Positive = Field(2000, description="events before the first training")
-    every_events: Positive = Field(20_000, description="events between two fine-tunes")
+    every_events: Positive = Field(20_000, description="events between two fine-tunes; fewer while the log is young")
     every_s: PositiveSeconds = Field(86_400.0, description="event time between two fine-tunes")
     min_events: Positive = Field(10_000, description="events that a fine-tune due by time needs at least")
     retrain_every_events: Positive = Field(100_000, description="events between two full trainings")

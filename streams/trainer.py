@@ -148,10 +148,12 @@ class Trainer:
         last = self._milestones
         if last.trained_events == 0:
             return Due(training.first_events, None, training.first_events)
+        # a young log grows fast in what it can teach: until it is long, it is trained on at each half more
+        step = min(training.every_events, max(training.first_events, last.trained_events // 2))
         return Due(
-            events=last.trained_events + training.every_events,
+            events=last.trained_events + step,
             ts=last.trained_ts + training.every_s * 1000.0,
-            least=last.trained_events + training.min_events,
+            least=last.trained_events + min(training.min_events, step),
         )
 
     def _is_due(self) -> bool:

@@ -33,7 +33,7 @@ class Wire:
         self.settings = settings
         self.names = TopicNames.under(settings.topic_prefix)
         options = settings.kafka.aiokafka_options()
-        self.producer = AIOKafkaProducer(acks="all", linger_ms=0, **options)
+        self.producer = AIOKafkaProducer(acks="all", linger_ms=2, **options)
         self._consumer = AIOKafkaConsumer(
             auto_offset_reset="earliest",
             enable_auto_commit=False,

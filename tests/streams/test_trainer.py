@@ -142,7 +142,7 @@ def test_a_training_that_fails_is_told_and_not_tried_again_on_the_same_events(
         while (status := await bench.status()).trainings == 0:
             await asyncio.sleep(0.05)
         assert not status.busy and status.version is None and not bench.announced
-        assert status.due == Due(30, NOW - DAY + 9000 + 86_400_000.0, 15)
+        assert status.due == Due(20, NOW - DAY + 9000 + 86_400_000.0, 15)
         [told] = [each for each in caplog.records if each.levelno == logging.ERROR]
         assert "failed with status 1" in told.getMessage() and "Parquet" in told.getMessage()
         bench.keep(10, 4, NOW + 10_000)
