@@ -31,8 +31,20 @@ def main() -> None:
 
 def table(reports: list[dict[str, Any]]) -> str:
     """The reports as a Markdown table."""
-    head = ("log", "events", "of them copies", "recall@10: system", "trending", "item-item", "gain over trending (95 %)",
-            "ndcg@10: system", "trending", "models (promoted)", "freshness p50 / p95 / p99", "events/s")  # fmt: skip
+    head = (
+        "log",
+        "events",
+        "of them copies",
+        "recall@10: system",
+        "trending",
+        "item-item",
+        "gain over trending (95 %)",
+        "ndcg@10: system",
+        "trending",
+        "models (promoted)",
+        "freshness p50 / p95 / p99",
+        "events/s",
+    )
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for r in reports:
         gain, fresh = r["recall_gain"], r["freshness_ms"]
