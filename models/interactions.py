@@ -56,5 +56,3 @@ class Interactions:
     def split_at(self, row: int) -> tuple[Interactions, Interactions]:
         """The rows before `row` and those from it on: a split by time."""
         return self.rows(slice(None, row)), self.rows(slice(row, None))
-
-
