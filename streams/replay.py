@@ -21,7 +21,7 @@ from streams.datasets.dataset import Dataset, LoggedEvent
 from streams.events import BadRecord, Event, decode_event, encode
 from streams.prequential import PrequentialScore
 from streams.settings import Settings
-from streams.status import TrainerStatus
+from streams.status import SILENT_S, TrainerStatus
 from streams.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -142,8 +142,21 @@ class _Run:
                 raise ReplayError("the catalogue was not taken in: is a worker running? `millstream doctor` tells")
             await asyncio.sleep(0.1)
         self._profiles = {user.user_id: encode(user) for user in self._replay.dataset.users()}
-        self._trainer = await wire.trainer()
+        self._trainer = await self._meet_trainer()
         self._logged_before = self._trainer.logged if self._trainer else 0
+
+    async def _meet_trainer(self) -> TrainerStatus | None:
+        """What the trainer tells; in step it is waited for, as it may still be starting."""
+        deadline = time.monotonic() + ANSWER_PATIENCE_S
+        self._tell(waiting_for="the trainer")
+        while True:
+            status = await self._wire.trainer()
+            if not self._replay.in_step or (status is not None and time.time() - status.at < SILENT_S):
+                self._tell(waiting_for="")
+                return status
+            if time.monotonic() > deadline:
+                raise ReplayError("no trainer runs: start `millstream trainer`, or replay with --no-wait")
+            await asyncio.sleep(0.1)
 
     async def play(self) -> None:
         """Send every event in the order of event time."""
