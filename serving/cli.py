@@ -1,7 +1,6 @@
 """The command line: every role and every tool of millstream."""
 
 import json
-import logging
 import sys
 from typing import Any
 
@@ -214,7 +213,7 @@ def doctor(as_json: bool) -> None:
     from serving.doctor import examine
 
     settings = read_settings()
-    logging.disable(logging.CRITICAL)
+    set_up_logging(settings.model_copy(update={"log_level": "ERROR"}))  # the findings say it all
     findings = []
     marks = {"ok": "[green]ok     [/green]", "warning": "[yellow]warning[/yellow]", "fault": "[red]fault  [/red]"}
     for finding in examine(settings):

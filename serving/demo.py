@@ -27,6 +27,8 @@ from streams.wire import Wire
 
 #: A world of this size trains in seconds: models follow each other closely enough to be watched.
 DEMO_TRAINING = {"first_events": 3_000, "every_events": 12_000, "min_events": 6_000, "every_s": 86_400.0 * 2}
+#: As many events a second as two cores serve beside the trainings.
+DEMO_WORLD = WorldConfig(speed=500.0)
 _VIEW_S = 0.5
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -64,7 +66,7 @@ class Demo:
         self._seconds = seconds
         self._console = console
         self._picture = picture
-        self._world = World(config)
+        self._world = World(config or DEMO_WORLD)
         self._standing = Standing()
         self._score = PrequentialScore()
         self._users: dict[str, int] = {}

@@ -85,5 +85,6 @@ def _die_with_the_trainer() -> None:
 
 
 if __name__ == "__main__":
+    os.nice(10)  # lists are waited for, a training is not
     threading.Thread(target=_die_with_the_trainer, daemon=True).start()
     _say(run(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job), load()))

@@ -217,7 +217,8 @@ def test_what_is_read_is_what_the_labels_say_of_each_event(
             value=event.value,
             scale=event.scale,
         )
-        expected.append((event.ts, event.user_id, event.item_id, graded.action, graded.label, round(graded.weight, 5)))
+        said = (int(graded.action), graded.label, round(graded.weight, 5))
+        expected.append((event.ts, event.user_id, event.item_id, *said))
     found = [
         (
             int(read.ts[at]),
