@@ -70,7 +70,7 @@ def replay(log: Log, data_dir: Path, *options: str) -> dict[str, Any]:
         data_dir=data_dir,
         partitions=2,
         model=replace(TINY, sequence=replace(TINY.sequence, epochs=1)),
-        training=TrainingSettings(first_events=700, every_events=700, min_events=500, threads=1, flush_s=0.2),
+        training=TrainingSettings(first_events=800, every_events=5000, threads=1, flush_s=0.2),
     )
     arguments = ["replay", "--dataset", "jsonl", "--data", str(log.folder), "--report", str(report), *options]
     done = subprocess.run(
@@ -79,7 +79,7 @@ def replay(log: Log, data_dir: Path, *options: str) -> dict[str, Any]:
         env=settings.environment(),
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=220,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -88,6 +88,7 @@ def replay(log: Log, data_dir: Path, *options: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.timeout(240)
 def test_every_line_is_accounted_for_and_scored_in_step(log: Log, tmp_path: Path) -> None:
     report = replay(log, tmp_path)
     assert report["events_read"] == log.lines
@@ -97,7 +98,7 @@ def test_every_line_is_accounted_for_and_scored_in_step(log: Log, tmp_path: Path
     assert report["events_lost"] == 0 and report["in_step"] is True
     assert report["lists_published"] >= 60, "each user has one, and one may answer several events"
     versions = report["model_versions"]
-    assert len(versions) >= 2 and versions[0]["kind"] == "retrain" and versions[0]["promoted"]
+    assert len(versions) == 1 and versions[0]["kind"] == "retrain" and versions[0]["promoted"]
     assert all(version["why"] and version["metrics"] for version in versions)
     assert set(report["freshness_ms"]) == {"p50", "p95", "p99"} and report["events_per_s"] > 0
     for scores in (report, report["trending"], report["item_item"]):
@@ -105,6 +106,7 @@ def test_every_line_is_accounted_for_and_scored_in_step(log: Log, tmp_path: Path
     assert report["recall_at_10"] > 0
 
 
+@pytest.mark.timeout(240)
 def test_a_replay_flat_out_loses_nothing_either(log: Log, tmp_path: Path) -> None:
     limit = 1_000
     report = replay(log, tmp_path, "--no-wait", "--limit", str(limit))
