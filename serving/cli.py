@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from serving.cli_data import datasets, demo, evaluate, replay
-from serving.console import out, read_settings, set_up_logging, tells_errors
+from serving.console import out, read_settings, set_up_logging, tells_errors, without_logging
 from streams.settings import Settings, explain, load
 
 
@@ -213,15 +213,15 @@ def doctor(as_json: bool) -> None:
     from serving.doctor import examine
 
     settings = read_settings()
-    set_up_logging(settings.model_copy(update={"log_level": "ERROR"}))  # the findings say it all
     findings = []
     marks = {"ok": "[green]ok     [/green]", "warning": "[yellow]warning[/yellow]", "fault": "[red]fault  [/red]"}
-    for finding in examine(settings):
-        findings.append(finding)
-        if not as_json:
-            out.print(f"{marks[finding.verdict]} [bold]{finding.subject}[/bold]: {escape(finding.text)}")
-            if finding.remedy:
-                out.print(f"        → {escape(finding.remedy)}")
+    with without_logging():  # the findings say it all
+        for finding in examine(settings):
+            findings.append(finding)
+            if not as_json:
+                out.print(f"{marks[finding.verdict]} [bold]{finding.subject}[/bold]: {escape(finding.text)}")
+                if finding.remedy:
+                    out.print(f"        → {escape(finding.remedy)}")
     if as_json:
         click.echo(json.dumps([finding._asdict() for finding in findings]))
     sys.exit(1 if any(finding.verdict == "fault" for finding in findings) else 0)
