@@ -273,7 +273,7 @@ class _Run:
             if status is None or time.time() - status.at > 60.0:
                 raise ReplayError("the trainer has gone silent: `millstream doctor` tells more")
             self._tell(waiting_for=f"training: {status.stage} {status.done:.0%}" if status.busy else "the trainer")
-            if status.trainings > self._trainer.trainings and not status.busy and status.logged >= logged:
+            if status.due != due and not status.busy and status.logged >= logged:  # a training moves what is due next
                 break
             await asyncio.sleep(0.1)
         self._trainer = status
