@@ -31,6 +31,8 @@ SESSION_GAP_MS = 30 * 60 * 1000
 LOOKAHEAD = 64
 #: Users who may have an unanswered event at once.
 IN_FLIGHT = 256
+#: The most events held back to be sent together; one that is waited for sends them all at once.
+TOGETHER = 64
 ANSWER_PATIENCE_S = 120.0
 
 
@@ -188,11 +190,11 @@ class _Run:
         self._last_seen[user] = event.ts
         announced = None
         if last is None and user in self._profiles:
-            announced = await self._wire.send_profile(user, self._profiles.pop(user))
+            announced = self._wire.hold_profile(user, self._profiles.pop(user))
         elif (last is None or event.ts - last > SESSION_GAP_MS) and self._may_be_scored(event):
             visit = Event(type="visit", user_id=user, ts=event.ts, event_id=f"visit {event.event_id}")
             await self._wait_for_training()
-            announced = await self._wire.send_event(encode(visit), user, visit.event_id)
+            announced = self._wire.hold_event(encode(visit), user, visit.event_id)
             self._visits += 1
             self._count(event.ts)
         return _Planned(logged, event, announced if self._replay.in_step else None)
@@ -202,7 +204,7 @@ class _Run:
         logged, event = planned.logged, planned.event
         await pace.wait(logged.ts)
         if event is None:
-            await self._wire.send_event(logged.raw, logged.user_id, None)
+            self._wire.hold_event(logged.raw, logged.user_id, None)
             self._sent += 1
             return
         step = self._step(event)
@@ -216,14 +218,13 @@ class _Run:
             await self._wait_for_training()
         if step is not None:
             self._learn_and_score(event, step)
-        answer = await self._wire.send_event(logged.raw, event.user_id, event.event_id)
+        answer = self._wire.hold_event(logged.raw, event.user_id, event.event_id)
         self._sent += 1
         self._count(event.ts)
         if self._replay.in_step and answer is not None:
             self._outstanding[event.user_id] = answer
-            if self._sent % 64 == 0:
-                self._tell()
-        elif self._sent % 2000 == 0:
+        if self._wire.n_held >= (TOGETHER if self._replay.speed is None else 1):
+            await self._wire.release()
             self._tell()
             await asyncio.sleep(0)
 
@@ -288,12 +289,14 @@ class _Run:
         self._tell(waiting_for="")
 
     async def _drain(self) -> None:
+        await self._wire.release()
         for user in list(self._outstanding):
             await self._answer_to(self._outstanding.pop(user), None)
 
     async def _answer_to(self, answer: "asyncio.Future[None] | None", event: Event | None) -> None:
-        if answer is None:
+        if answer is None or answer.done():
             return
+        await self._wire.release()
         deadline = time.monotonic() + ANSWER_PATIENCE_S
         while not answer.done():
             await asyncio.wait({answer}, timeout=1.0)

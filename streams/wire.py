@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -17,6 +18,13 @@ from streams.status import TrainerStatus, live_workers, trainer_status
 from streams.topics import TopicNames
 
 _PROFILE = "profile"
+
+
+class _Held(NamedTuple):
+    topic: str
+    user_id: str
+    event_id: str | None
+    raw: bytes
 
 
 class Wire:
@@ -33,7 +41,7 @@ class Wire:
         self.settings = settings
         self.names = TopicNames.under(settings.topic_prefix)
         options = settings.kafka.aiokafka_options()
-        self.producer = AIOKafkaProducer(acks="all", linger_ms=2, **options)
+        self.producer = AIOKafkaProducer(acks="all", **options)
         self._consumer = AIOKafkaConsumer(
             auto_offset_reset="earliest",
             enable_auto_commit=False,
@@ -47,6 +55,7 @@ class Wire:
         self.models: list[ModelAnnouncement] = []
         self.freshness_ms: list[float] = []
         self.dead: set[tuple[int, int]] = set()
+        self._held: list[_Held] = []
         #: Per user what awaits an answer, in the order of sending.
         self._answers: dict[str, dict[str, asyncio.Future[None]]] = {}
         self._positions: dict[tuple[int, int], tuple[str, str]] = {}
@@ -123,28 +132,39 @@ class Wire:
         if not waiting:
             del self._answers[user_id]
 
-    async def send_event(self, raw: bytes, user_id: str, event_id: str | None) -> asyncio.Future[None] | None:
-        """Send an event; the future is its answer, a list or a dead letter. None for one without an id: no answer."""
-        answer = self._expect(user_id, event_id) if event_id else None
-        key = user_id.encode() if user_id else None
-        sent = await self.producer.send(self.names.events, key=key, value=raw)
-        if event_id and answer:
-            sent.add_done_callback(lambda done: self._on_position(done, user_id, event_id))
-        return answer
+    def hold_event(self, raw: bytes, user_id: str, event_id: str | None) -> asyncio.Future[None] | None:
+        """Have an event ready for `release`; the future is its answer, a list or a dead letter.
 
-    def _on_position(self, done: "asyncio.Future[Any]", user_id: str, event_id: str) -> None:
+        None for an event without an id: nothing answers it.
+        """
+        self._held.append(_Held(self.names.events, user_id, event_id, raw))
+        return self._expect(user_id, event_id) if event_id else None
+
+    def hold_profile(self, user_id: str, raw: bytes) -> "asyncio.Future[None]":
+        """Have a user record ready for `release`; the future is the list that follows."""
+        self._held.append(_Held(self.names.users, user_id, None, raw))
+        return self._expect(user_id, _PROFILE)
+
+    @property
+    def n_held(self) -> int:
+        """How many records wait for `release`."""
+        return len(self._held)
+
+    async def release(self) -> None:
+        """Send what is held, in its order: together, so that it travels and is worked on as one batch."""
+        held, self._held = self._held, []
+        for topic, user_id, event_id, raw in held:
+            sent = await self.producer.send(topic, key=user_id.encode() or None, value=raw)
+            if event_id is not None:
+                sent.add_done_callback(partial(self._on_position, user_id=user_id, event_id=event_id))
+
+    def _on_position(self, done: "asyncio.Future[Any]", *, user_id: str, event_id: str) -> None:
         if not done.cancelled() and done.exception() is None and event_id in self._answers.get(user_id, {}):
             position = (done.result().partition, done.result().offset)
             if position in self.dead:
                 self._answered(user_id, event_id)
             else:
                 self._positions[position] = user_id, event_id
-
-    async def send_profile(self, user_id: str, raw: bytes) -> "asyncio.Future[None]":
-        """Send a user record; the future is the list that follows."""
-        answer = self._expect(user_id, _PROFILE)
-        await self.producer.send(self.names.users, key=user_id.encode(), value=raw)
-        return answer
 
     def _expect(self, user_id: str, name: str) -> "asyncio.Future[None]":
         waiting = self._answers.setdefault(user_id, {})
