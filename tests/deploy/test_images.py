@@ -109,16 +109,23 @@ def test_the_image_copies_what_exists_and_does_not_run_as_root() -> None:
     assert set(pinned) == {"3.11.14-slim-bookworm"}
 
 
-def _has_compose() -> bool:
-    docker = shutil.which("docker")
-    return docker is not None and subprocess.run([docker, "compose", "version"], capture_output=True).returncode == 0
+def _compose() -> list[str] | None:
+    """The words that run compose here: as docker's own subcommand, or as a program by itself."""
+    for words in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(words[0]) and subprocess.run([*words, "version"], capture_output=True).returncode == 0:
+            return words
+    return None
 
 
-@pytest.mark.skipif(not _has_compose(), reason="this machine has no docker compose")
+COMPOSE_COMMAND = _compose()
+
+
+@pytest.mark.skipif(COMPOSE_COMMAND is None, reason="this machine has no docker compose")
 def test_docker_compose_takes_the_file() -> None:
-    checked = subprocess.run(
-        ["docker", "compose", "-f", str(ROOT / "docker-compose.yml"), "config", "--quiet"],
+    assert COMPOSE_COMMAND is not None
+    done = subprocess.run(
+        [*COMPOSE_COMMAND, "-f", str(ROOT / "docker-compose.yml"), "config", "--quiet"],
         capture_output=True,
         text=True,
     )
-    assert checked.returncode == 0, checked.stderr
+    assert done.returncode == 0, done.stderr
