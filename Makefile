@@ -26,8 +26,9 @@ lint: $(VENV)/.installed-dev ## check style and format
 types: $(VENV)/.installed-dev ## check types
 	$(BIN)/mypy
 
-schemas: $(VENV)/.installed ## write docs/schemas, docs/asyncapi.json and docs/settings.md anew
+schemas: $(VENV)/.installed ## write docs/schemas, asyncapi.json, openapi.json and settings.md anew
 	$(BIN)/python -m streams.schemas
+	$(BIN)/python -m serving.api.document
 
 clean: ## remove the virtual environment, caches and the default data folder
 	rm -rf $(VENV) .millstream .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -39,14 +39,15 @@ def config() -> None:
 
 @main.command()
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Worker processes to run.")
+@click.option("--api/--no-api", default=True, show_default=True, help="Run the HTTP API as well.")
 @tells_errors
-def up(workers: int) -> None:
+def up(workers: int, api: bool) -> None:
     """Run every role on this machine, with embedded servers where the URLs say so. Ctrl-C ends it all."""
-    from serving.up import run_up
+    from serving.up import roles, run_up
 
     settings = load()
     set_up_logging(settings)
-    sys.exit(run_up(settings, workers=workers))
+    sys.exit(run_up(settings, roles(workers, api=api)))
 
 
 @main.command()
@@ -72,7 +73,44 @@ def trainer() -> None:
     run(make_trainer(settings, logs))
 
 
-def _prepare_role() -> tuple[Settings, dict[str, str]]:
+@main.command()
+@click.option("--host", help="The address to listen on; api.host when left out.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="The port; api.port when left out.")
+@tells_errors
+def api(host: str | None, port: int | None) -> None:
+    """Run the HTTP API: lists out, events and records in. Its own description is at /docs."""
+    from serving.api.app import serve
+
+    settings, _ = _prepare_role(
+        api={name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    )
+    serve(settings)
+
+
+@main.command("api-token")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    default=("read",),
+    show_default=True,
+    type=click.Choice(["read", "write", "admin"]),
+    help="What it allows; may be repeated. write includes read, admin includes both.",
+)
+@tells_errors
+def api_token(scopes: tuple[str, ...]) -> None:
+    """Make a token for the HTTP API. Only its digest goes into the settings; the token is shown this once."""
+    import secrets
+
+    from serving.api.access import digest
+
+    token = secrets.token_urlsafe(32)
+    out.print(
+        f"token     {token}\nsetting   MILLSTREAM_API__TOKENS='{json.dumps({digest(token): scopes})}'", soft_wrap=True
+    )
+
+
+def _prepare_role(**overrides: Any) -> tuple[Settings, dict[str, str]]:
     import asyncio
 
     import torch
@@ -81,7 +119,7 @@ def _prepare_role() -> tuple[Settings, dict[str, str]]:
     from streams.state import Store
 
     torch.set_num_threads(1)  # a role shares its machine; the training sets its own number
-    settings = read_settings()
+    settings = read_settings(**overrides)
     set_up_logging(settings)
 
     async def wait_for_redis() -> None:

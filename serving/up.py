@@ -42,10 +42,11 @@ class Role(NamedTuple):
     argv: Sequence[str]
 
 
-def roles(workers: int) -> list[Role]:
+def roles(workers: int, *, api: bool = False) -> list[Role]:
     """The system's own roles, in the order of stopping."""
     command = (sys.executable, "-m", "serving.cli")
     return [
+        *([Role("api", "api", [*command, "api"])] if api else []),
         *(Role("worker", f"worker-{number}", [*command, "worker"]) for number in range(1, workers + 1)),
         Role("trainer", "trainer", [*command, "trainer"]),
     ]
@@ -297,23 +298,26 @@ class _Interrupted:
             signal.signal(number, handler)
 
 
-def run_up(settings: Settings, *, workers: int = 1, processes: Sequence[Role] | None = None) -> int:
-    """Run the system until Ctrl-C, SIGTERM or a fault; returns the exit code, 0 unless there was a fault.
+def run_up(settings: Settings, processes: Sequence[Role]) -> int:
+    """Run these roles until Ctrl-C, SIGTERM or a fault; returns the exit code, 0 unless there was a fault.
 
     A second Ctrl-C stops without waiting.
 
     Raises:
         EmbeddedError: an embedded server does not start, or runs already.
     """
-    system = System(settings, workers=workers, processes=processes, echo=_echo)
+    system = System(settings, processes=processes, echo=_echo)
     with _Interrupted(system), system:
         print(f"broker   {system.settings.kafka.display}")
         print(f"redis    {system.settings.redis.display}")
         print(f"data     {system.settings.data_dir}")
         print(f"logs     {system.settings.data_dir / 'logs'}")
+        if any(role.kind == "api" for role in processes):
+            print(f"api      http://{settings.api.host}:{settings.api.port}/docs")
         print("Ctrl-C stops it all", flush=True)
         system.over.wait()
-        print("stopping: workers, trainer, servers (Ctrl-C again does not wait)", flush=True)
+        kinds = ", ".join(dict.fromkeys(role.kind for role in processes))
+        print(f"stopping: {kinds}, servers (Ctrl-C again does not wait)", flush=True)
     if system.fault is not None:
         print(f"stopped because {system.fault}", file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from faust.types import StreamT
 
+from serving.engine import Engine
 from serving.refresh import Owed, Refresh
 from streams.app import make_app
 from streams.catalogue import Catalogue, keep_items, keep_users
@@ -20,7 +21,6 @@ from streams.state import Store
 from streams.status import WORKER, WorkerStatus
 from streams.topics import TopicNames
 from streams.transport import BatchApp, RecordBatch, batches
-from streams.trends import Trends
 
 #: Batches of events that are on their way to Redis at once.
 IN_FLIGHT = 3
@@ -50,7 +50,8 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
             for x in letters
         ]
 
-    refresher = Refresh(settings, store, catalogue, Trends(store, settings), publish)
+    engine = Engine(settings, store, catalogue)
+    refresher = Refresh(settings, store, engine, publish)
 
     async def settle(owing: Owed) -> None:
         if refresh_lists:
@@ -110,12 +111,12 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
     @app.task
     async def follow_model() -> None:
         if refresh_lists:
-            await refresher.follow_model(lambda: owed.put(Owed(acknowledge=lambda: None)))
+            await engine.follow_model(lambda: owed.put(Owed(acknowledge=lambda: None)))
 
     @app.timer(0.25)
     async def tell() -> None:
         status.at = time.time()
-        status.model = refresher.version
+        status.model = engine.version
         status.lists = refresher.lists
         status.partitions = sum(tp.topic == names.events for tp in app.consumer.assignment())
         status.lag = app.lag(names.events)

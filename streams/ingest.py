@@ -50,13 +50,13 @@ class Reads(NamedTuple):
     dead: list[DeadLetter]
 
 
-def read_event(record: ConsumerRecord, settings: Settings, now_ms: float) -> Event:
-    """The event that a record of the events topic holds.
+def checked_event(raw: bytes | None, settings: Settings, now_ms: float) -> Event:
+    """The event that bytes hold, by all the rules of ingestion that need no state.
 
     Raises:
         BadRecord: it breaks the contract or lies further in the future than clocks differ.
     """
-    event = decode_event(record.value, max_bytes=settings.ingest.max_event_bytes)
+    event = decode_event(raw, max_bytes=settings.ingest.max_event_bytes)
     ahead_s = (event.ts - now_ms) / 1000.0
     if ahead_s > settings.ingest.max_future_s:
         raise BadRecord(
@@ -73,7 +73,7 @@ def read_batch(batch: RecordBatch, settings: Settings) -> Reads:
     now_ms = time.time() * 1000.0
     for record in batch:
         try:
-            reads.events.append(_Read(record, read_event(record, settings, now_ms)))
+            reads.events.append(_Read(record, checked_event(record.value, settings, now_ms)))
         except BadRecord as bad:
             reads.dead.append(dead_letter(record, bad))
     return reads

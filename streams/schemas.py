@@ -183,6 +183,14 @@ def json_schema(message: Message) -> dict[str, Any]:
     return schema
 
 
+def components() -> dict[str, Any]:
+    """The JSON Schemas of what the HTTP API takes, by name, for OpenAPI's components."""
+    _, definitions = msgspec.json.schema_components(
+        (Event, ItemRecord, UserRecord), ref_template="#/components/schemas/{name}"
+    )
+    return definitions
+
+
 def _needs(event_type: str) -> dict[str, Any]:
     """What holds beyond the fields' types: an event of this type has these fields, and none of them null."""
     needed = NEEDED[event_type]

@@ -148,6 +148,30 @@ class TrainingSettings(_Section):
         return self.threads or max((os.cpu_count() or 1) - 1, 1)
 
 
+Scope = Literal["read", "write", "admin"]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ApiSettings(_Section):
+    """The HTTP API."""
+
+    host: str = Field("127.0.0.1", description="the address it listens on; one that others reach needs tokens")
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(8080, description="its port; 0 takes a free one")
+    tokens: dict[Digest, tuple[Scope, ...]] = Field(
+        {},
+        description="SHA-256 of each token (`millstream api-token` makes one) and its scopes: read, write, admin; "
+        "with none set, whoever reaches it may do everything",
+    )
+    rate_per_s: PositiveSeconds = Field(1000.0, description="requests a second that one client may make for long")
+    burst: Positive = Field(2000, description="requests that one client may make at once")
+    max_body_bytes: Positive = Field(4_194_304, description="a longer body is refused")
+    max_events: Positive = Field(1000, description="the most events in one request")
+    max_streams: Positive = Field(200, description="streams of lists open at once")
+    heartbeat_s: PositiveSeconds = Field(15.0, description="silence after which a stream says that it lives")
+    sync_s: PositiveSeconds = Field(0.25, description="how often model, catalogue and trends are brought up to date")
+    kafka_patience_s: PositiveSeconds = Field(10.0, description="how long a write waits for Kafka")
+
+
 class Settings(BaseSettings):
     """Everything that can be set. `load` reads it with messages for people."""
 
@@ -182,6 +206,7 @@ class Settings(BaseSettings):
     labels: Annotated[LabelRules, _strict(LabelRules)] = LabelRules()
     lists: ListSettings = ListSettings()
     training: TrainingSettings = TrainingSettings()
+    api: ApiSettings = ApiSettings()
     model: Annotated[TrainingConfig, _strict(TrainingConfig)] = TrainingConfig()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

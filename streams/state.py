@@ -82,6 +82,11 @@ class UserState:
     histogram: list[tuple[str, float]]
     profile: bytes
 
+    @classmethod
+    def empty(cls) -> "UserState":
+        """The state of a user of whom nothing is known."""
+        return cls(0, np.zeros(0, RECORD), np.zeros(0, np.uint32), [], b"")
+
 
 class StateAway(Exception):
     """Redis could not be reached in time."""
@@ -116,7 +121,7 @@ class Store:
         delay = 0.25
         while True:
             try:
-                await self.client.ping()
+                await self.ping()
                 return
             except (RedisError, OSError) as error:
                 left = deadline - time.monotonic()
@@ -128,6 +133,14 @@ class Store:
                 log.warning("Redis %s is away (%s); trying again in %.1f s", self._target.display, error, delay)
                 await asyncio.sleep(min(delay, left))
                 delay = min(delay * 2, 5.0)
+
+    async def ping(self) -> None:
+        """Ask Redis for a sign of life.
+
+        Raises:
+            RedisError, OSError: it gives none.
+        """
+        await self.client.ping()
 
     # -- keys
 
@@ -188,10 +201,12 @@ class Store:
                 segments[user] = joined.decode().split("\x1f") if joined else []
         return verdicts, segments
 
-    async def read_users(self, users: Sequence[str], *, length: int, histogram: int) -> list[UserState]:
-        """The state of users, each with the number of its next list."""
+    async def read_users(
+        self, users: Sequence[str], *, length: int, histogram: int, publish: bool = True
+    ) -> list[UserState]:
+        """The state of users, each with the number of its next list; unless it is to `publish`, of its last one."""
         parts = ("meta", "sequence", "seen", "histogram", "profile")
-        arguments = [length * RECORD.itemsize, histogram]
+        arguments = [length * RECORD.itemsize, histogram, int(publish)]
         groups = self._per_call(users)
         calls = [([key for user in group for key in self.user_keys(user, *parts)], arguments) for group in groups]
         answers = await self._run("read_users", calls)
@@ -216,6 +231,15 @@ class Store:
         for user_id, payload in lists:
             pipeline.set(*self.user_keys(user_id, "list"), payload)
         await pipeline.execute()
+
+    async def get_list_and_newest(self, user_id: str) -> tuple[bytes | None, int | None]:
+        """The last published list of a user, as JSON, and the event time of the action applied last."""
+        keys = self.user_keys(user_id, "list", "sequence")
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.get(keys[0])
+        pipeline.getrange(keys[1], -RECORD.itemsize, -1)
+        published, record = await pipeline.execute()
+        return published, int(np.frombuffer(record, RECORD)["ts"][0]) if record else None
 
     async def get_list(self, user_id: str) -> bytes | None:
         """The last published list of a user, as JSON."""

@@ -22,7 +22,7 @@ from faust.types import StreamT
 from models.artefact import ArtefactStore
 from streams.app import make_app
 from streams.events import BadRecord, Event, ModelAnnouncement, encode
-from streams.ingest import read_event
+from streams.ingest import checked_event
 from streams.sample_log import SampleLog
 from streams.settings import Settings
 from streams.state import Store
@@ -83,7 +83,7 @@ class Trainer:
         for record in batch:
             if record.offset >= position:
                 with contextlib.suppress(BadRecord):  # ingest makes the dead letter
-                    event = read_event(record, self._settings, now_ms)
+                    event = checked_event(record.value, self._settings, now_ms)
                     rows.append((event, record.value or b"", record.timestamp))
         self._milestones.newest_ts = max([self._milestones.newest_ts, *(event.ts for event, _, _ in rows)])
         self._log.append(log_id, batch.partition, max(batch.last_offset + 1, position), rows)

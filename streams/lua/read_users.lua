@@ -1,9 +1,9 @@
--- What the refresh agent needs of several users; each gets the next sequence number of its lists.
+-- What a list is made of, for several users; each gets the next sequence number of its lists, or keeps the last.
 -- KEYS: per user: meta (hash), sequence (string), seen (string), histogram (hash), profile (string).
--- ARGV: sequence bytes wanted, histogram fields wanted
+-- ARGV: sequence bytes wanted, histogram fields wanted, what the number grows by
 -- Returns per user {list number, sequence, seen, {key, weight, ...} heaviest first, profile or ''}
 
-local sequence_bytes, fields = tonumber(ARGV[1]), tonumber(ARGV[2])
+local sequence_bytes, fields, more = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local out = {}
 for u = 1, #KEYS / 5 do
   local meta, sequence, seen, histogram, profile = unpack(KEYS, 5 * u - 4, 5 * u)
@@ -15,7 +15,7 @@ for u = 1, #KEYS / 5 do
     heaviest[2 * i - 1], heaviest[2 * i] = order[i][2], order[i][3]
   end
   out[u] = {
-    redis.call('HINCRBY', meta, 'lists', 1),
+    more > 0 and redis.call('HINCRBY', meta, 'lists', more) or tonumber(redis.call('HGET', meta, 'lists') or 0),
     redis.call('GETRANGE', sequence, -sequence_bytes, -1),
     redis.call('GET', seen) or '',
     heaviest,

@@ -1,5 +1,6 @@
 """A whole system of real processes, shared by the end-to-end tests; its models are tiny."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from models.config import SequenceConfig, TowersConfig, TrainingConfig
 from streams import topics
-from streams.settings import Settings, TrainingSettings
+from streams.settings import ApiSettings, Settings, TrainingSettings
 from streams.topics import TopicNames
 
 TINY = TrainingConfig(
@@ -125,7 +126,10 @@ def system_settings(servers: tuple[str, str], folder: Path, **given: object) -> 
 def world(servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A system with one worker and a trainer."""
     folder = tmp_path_factory.mktemp("world")
-    world = World(system_settings(servers, folder), folder)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    world = World(system_settings(servers, folder, api=ApiSettings(port=port)), folder)
     world.start("worker", "worker")
     world.start("trainer", "trainer")
     yield world

@@ -62,7 +62,7 @@ class Bench:
         ranker.take_trends(changed)
 
     def listed(self, ranker: Ranker, *states: UserState) -> list[list[str]]:
-        ranked = ranker.rank(states, [NOW] * len(states))
+        ranked = ranker.rank(states, [NOW] * len(states), self.settings.lists.size)
         return [[self.catalogue.ids[place.number] for place in places] for places in ranked]
 
 

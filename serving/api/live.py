@@ -1,0 +1,221 @@
+"""What a running API holds: its connections, its engine, and the lists that come by."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Collection
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from redis.exceptions import RedisError
+
+from serving.engine import Engine
+from streams.catalogue import Catalogue
+from streams.events import Recommendations
+from streams.settings import Settings
+from streams.state import Store
+from streams.topics import TopicNames
+
+log = logging.getLogger(__name__)
+
+Origin = Literal["published", "computed", "remembered", "trending"]
+
+#: Lists kept in this process, for when Redis is away.
+_REMEMBERED: Final = 10_000
+#: Lists that a listener may lag behind before it is cut off.
+_QUEUE: Final = 1_000
+_RETRY_S: Final = 1.0
+_AWAY = (RedisError, OSError, asyncio.TimeoutError)
+
+
+class Served(NamedTuple):
+    """A list, where it came from, and what was away when it could not be had as it should."""
+
+    recommendations: Recommendations
+    origin: Origin
+    degraded: str | None = None
+
+
+class Live:
+    """The API's own view of the system; `open` runs it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.names = TopicNames.under(settings.topic_prefix)
+        self.store = Store(settings)
+        self.engine = Engine(settings, self.store, Catalogue(self.store))
+        self.producer = AIOKafkaProducer(acks="all", **settings.kafka.aiokafka_options())
+        self.warm = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = False
+        self._remembered: OrderedDict[str, Recommendations] = OrderedDict()
+        self._listeners: dict[asyncio.Queue[Recommendations | None], str | None] = {}
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator["Live"]:
+        """Connect, and follow model, catalogue, trends and lists for as long as the block."""
+        self._loop = asyncio.get_running_loop()
+        await self.store.wait()
+        await self.producer.start()
+        tasks = [
+            asyncio.create_task(work)
+            for work in (self.engine.follow_model(_nothing), self._keep_up(), self._follow_lists())
+        ]
+        try:
+            yield self
+        finally:
+            self._end_streams()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.producer.stop()
+            await self.store.close()
+
+    async def _keep_up(self) -> None:
+        while True:
+            try:
+                await self.engine.take_changes()
+                self.warm = True
+            except _AWAY as error:
+                log.warning("Redis is away, the last known state serves: %s", error)
+                await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(self.settings.api.sync_s)
+
+    # -- lists
+
+    async def recommendations(self, user: str, size: int, without: Collection[str]) -> Served:
+        """The list that answers all that the user has done: the published one, or one made now.
+
+        When Redis is away: the list last seen of the user, or else what is trending.
+        """
+        try:
+            published = await self._published(user)
+            if published is not None and size <= self.settings.lists.size and not without:
+                return Served(msgspec.structs.replace(published, items=published.items[:size]), "published")
+            [made] = await self.engine.lists({user: None}, size=size, without=without, publish=False)
+        except _AWAY as error:
+            return await self._without_state(user, size, without, f"Redis is away: {error}")
+        return Served(made, "computed")
+
+    async def _published(self, user: str) -> Recommendations | None:
+        """The user's published list, unless the user has done something since."""
+        raw, newest_ts = await self.store.get_list_and_newest(user)
+        if raw is None:
+            return None
+        published = msgspec.json.decode(raw, type=Recommendations)
+        self._remember(published)
+        answered = published.cause.ts if published.cause else 0
+        return published if newest_ts is None or newest_ts <= answered else None
+
+    async def _without_state(self, user: str, size: int, without: Collection[str], degraded: str) -> Served:
+        known = self._remembered.get(user)
+        if known is not None:
+            items = [item for item in known.items if item.item_id not in without][:size]
+            return Served(msgspec.structs.replace(known, items=items), "remembered", degraded)
+        return Served(await self.engine.list_of_nobody(user, size=size, without=without), "trending", degraded)
+
+    def _remember(self, made: Recommendations) -> None:
+        self._remembered[made.user_id] = made
+        self._remembered.move_to_end(made.user_id)
+        if len(self._remembered) > _REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    # -- the stream of lists
+
+    async def _follow_lists(self) -> None:
+        while True:
+            try:
+                await self._hear_lists()
+            except KafkaError as error:
+                log.warning("Kafka is away, no lists come by: %s", error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _hear_lists(self) -> None:
+        consumer = AIOKafkaConsumer(enable_auto_commit=False, **self.settings.kafka.aiokafka_options())
+        await consumer.start()
+        try:
+            topic = self.names.recommendations
+            partitions = [TopicPartition(topic, n) for n in sorted(await self.producer.partitions_for(topic))]
+            consumer.assign(partitions)
+            await consumer.seek_to_end(*partitions)
+            async for record in consumer:
+                if record.value is None:
+                    self._remembered.pop((record.key or b"").decode(errors="replace"), None)
+                    continue
+                made = msgspec.json.decode(record.value, type=Recommendations)
+                self._remember(made)
+                for listener, user in list(self._listeners.items()):
+                    if user in (None, made.user_id):
+                        self._pass_on(listener, made)
+        finally:
+            await consumer.stop()
+
+    def _pass_on(self, listener: asyncio.Queue[Recommendations | None], made: Recommendations) -> None:
+        if listener.full():  # it reads too slowly, and may come again
+            self._cut_off(listener)
+        else:
+            listener.put_nowait(made)
+
+    def _cut_off(self, listener: asyncio.Queue[Recommendations | None]) -> None:
+        del self._listeners[listener]
+        if listener.full():
+            listener.get_nowait()
+        listener.put_nowait(None)
+
+    async def lists(self, user: str | None) -> AsyncIterator[Recommendations | None]:
+        """The lists published from now on, of one user or of all; None now and then, so that a silence is seen."""
+        if self._ending:
+            return
+        queue: asyncio.Queue[Recommendations | None] = asyncio.Queue(_QUEUE)
+        self._listeners[queue] = user
+        try:
+            while True:
+                try:
+                    made = await asyncio.wait_for(queue.get(), self.settings.api.heartbeat_s)
+                except TimeoutError:
+                    yield None
+                    continue
+                if made is None:
+                    return
+                yield made
+        finally:
+            self._listeners.pop(queue, None)
+
+    def end_streams(self) -> None:
+        """Have every stream end; a signal handler may call it."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end_streams)
+
+    def _end_streams(self) -> None:
+        self._ending = True
+        for listener in list(self._listeners):
+            self._cut_off(listener)
+
+    @property
+    def listeners(self) -> int:
+        """How many follow the lists."""
+        return len(self._listeners)
+
+    async def ready(self) -> str | None:
+        """Why the API is not ready to serve; None when it is."""
+        if not self.warm:
+            return "the catalogue and the trends are not read yet"
+        try:
+            async with asyncio.timeout(1.0):
+                await self.store.ping()
+        except _AWAY as error:
+            return f"Redis is away: {error or 'no answer within 1 s'}"
+        return None
+
+
+async def _nothing() -> None:
+    """A model that was loaded is swapped in by the next round of `_keep_up`."""
+
+
+def now_ms() -> int:
+    """The clock in ms since 1970."""
+    return int(time.time() * 1000)

@@ -1,0 +1,127 @@
+"""What can be read: a user's list, and the lists as they are published."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import StreamingResponse
+
+from serving.api.access import needs
+from serving.api.live import Live, Origin, Served
+from serving.api.problems import Problem, described
+from streams.events import MAX_ID, encode
+
+router = APIRouter(prefix="/v1", dependencies=[Depends(needs("read"))])
+
+UserId = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="the user, as events name it")]
+
+
+class Place(BaseModel):
+    """One place of a list."""
+
+    item_id: str
+    title: str = Field(description="from the item's record; empty when no record describes it")
+    score: float
+    sources: list[str] = Field(description="who proposed the item")
+    reason: str = Field(description="why, for the user to read")
+
+
+class RecommendationList(BaseModel):
+    """A user's top-N."""
+
+    user_id: str
+    rec_id: str = Field(description="send it back in the events that this list leads to")
+    seq: int = Field(description="the number of the user's list; a computed one has that of the list before it")
+    origin: Origin = Field(
+        description="`published` on Kafka; `computed` now; with Redis away `remembered` from before, or `trending`"
+    )
+    degraded: str | None = Field(None, description="what is away, when the list is not what it should be")
+    model: str
+    index: str
+    generated_at: int = Field(description="ms since 1970")
+    items: list[Place]
+    explanation: str | None = Field(None, description="why a list has no items")
+
+
+@router.get("/users/{user_id}/recommendations", responses=described(401, 403, 422, 429))
+async def recommendations(
+    request: Request,
+    user_id: UserId,
+    n: Annotated[int | None, Query(ge=1, le=500, description="places; as set, when left out")] = None,
+    exclude: Annotated[list[str] | None, Query(max_length=500, description="items not to list")] = None,
+) -> RecommendationList:
+    """The user's list: the published one, or one made now when the user has done something since.
+
+    One is also made now when more places are asked for than a published list has, or when items are excluded.
+    """
+    live: Live = request.app.state.live
+    if not live.warm:
+        raise Problem(
+            503,
+            "Not ready",
+            "the catalogue and the trends are not read yet; /readyz tells",
+            headers={"Retry-After": "1"},
+        )
+    served = await live.recommendations(user_id, n or live.settings.lists.size, frozenset(exclude or ()))
+    request.app.state.metrics.lists.labels(served.origin).inc()
+    return _answer(live, served)
+
+
+def _answer(live: Live, served: Served) -> RecommendationList:
+    made = served.recommendations
+    catalogue = live.engine.catalogue
+    places = [
+        Place(
+            item_id=place.item_id,
+            title=catalogue.items[catalogue.numbers[place.item_id]].title if place.item_id in catalogue.numbers else "",
+            score=place.score,
+            sources=place.sources,
+            reason=place.reason,
+        )
+        for place in made.items
+    ]
+    return RecommendationList(
+        user_id=made.user_id,
+        rec_id=made.rec_id,
+        seq=made.seq,
+        origin=served.origin,
+        degraded=served.degraded,
+        model=made.model,
+        index=made.index,
+        generated_at=made.generated_at,
+        items=places,
+        explanation=None if places else _why_empty(live),
+    )
+
+
+def _why_empty(live: Live) -> str:
+    if not len(live.engine.catalogue):
+        return "no item is known yet: put items, or send events on them"
+    return "nothing has been liked yet that this user has not seen and that is available: lists fill as events come"
+
+
+@router.get(
+    "/stream",
+    response_class=StreamingResponse,
+    responses=described(401, 403, 429) | {200: {"content": {"text/event-stream": {}}}},
+)
+async def stream(
+    request: Request,
+    user: Annotated[str | None, Query(min_length=1, max_length=MAX_ID, description="of this user only")] = None,
+) -> StreamingResponse:
+    """The lists as they are published, as server-sent events named `recommendations`; a comment keeps it alive."""
+    live: Live = request.app.state.live
+    if live.listeners >= live.settings.api.max_streams:
+        raise Problem(429, "Too many streams", f"at most {live.settings.api.max_streams} are open at once")
+
+    async def told() -> AsyncIterator[bytes]:
+        yield b": lists as they are published\n\n"
+        async for made in live.lists(user):
+            if made is None:
+                yield b": still here\n\n"
+            else:
+                yield b"event: recommendations\nid: " + made.rec_id.encode() + b"\ndata: " + encode(made) + b"\n\n"
+
+    headers: dict[str, Any] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(told(), media_type="text/event-stream", headers=headers)

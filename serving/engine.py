@@ -1,0 +1,153 @@
+"""The engine: makes lists with the model in service, for the refresh agent and for the HTTP API alike."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Mapping
+
+from models.artefact import ArtefactStore
+from models.recommender import SOURCES, Recommender
+from serving.ranker import Ranked, Ranker
+from streams.catalogue import Catalogue
+from streams.events import Cause, ListItem, Recommendations
+from streams.settings import Settings
+from streams.state import Store, UserState
+from streams.trends import Trends
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Ranks users with the newest model, catalogue and trends that it has taken in.
+
+    Attributes:
+        catalogue: the items, as of the last `take_changes`.
+    """
+
+    def __init__(self, settings: Settings, store: Store, catalogue: Catalogue) -> None:
+        self._settings = settings
+        self._store = store
+        self.catalogue = catalogue
+        self._trends = Trends(store, settings)
+        self._artefacts = ArtefactStore(settings.data_dir / "artefacts")
+        self._next: Recommender | None = Recommender.trending_only(settings.popularity, settings.model)
+        self._ranker: Ranker | None = None
+        self._one_at_a_time = asyncio.Lock()  # what changes the ranker, and what ranks with it
+
+    @property
+    def version(self) -> str:
+        """The model in service; "none" before the first `take_changes`."""
+        return self._ranker.model.version if self._ranker else "none"
+
+    @property
+    def index_name(self) -> str:
+        """The index that is searched."""
+        return self._ranker.model.index_name if self._ranker else "none"
+
+    async def follow_model(self, on_loaded: Callable[[], Awaitable[object]], every_s: float = 0.2) -> None:
+        """Load each version that goes into service, beside the one that serves; never returns.
+
+        `take_changes` swaps it in; `on_loaded` sees to it that it is called soon.
+        """
+        loaded = ""
+        while True:
+            version = self._artefacts.current()
+            if version is not None and version != loaded:
+                self._next = await asyncio.to_thread(Recommender.load, self._artefacts.path(version))
+                loaded = version
+                await on_loaded()
+            await asyncio.sleep(every_s)
+
+    async def take_changes(self) -> None:
+        """Take in what changed in the item statistics and the catalogue, and a model that was loaded."""
+        async with self._one_at_a_time:
+            # the trends first: an item has its number before it has statistics, so the catalogue then knows them all
+            changed_trends = await self._trends.sync()
+            await self.catalogue.sync()
+            if self._next is not None:
+                model, self._next = self._next, None
+                self.catalogue.drain_changed()  # the new ranker starts from all there is
+                self._ranker = await asyncio.to_thread(Ranker, model, self.catalogue, self._trends, self._settings)
+                log.info("model %s is in service, index %s", model.version, model.index_name)
+            elif self._ranker is not None:
+                self._ranker.take_items(self.catalogue.drain_changed())
+                self._ranker.take_trends(changed_trends)
+
+    async def lists(
+        self,
+        causes: Mapping[str, Cause | None],
+        *,
+        size: int | None = None,
+        without: Collection[str] = (),
+        publish: bool = True,
+    ) -> list[Recommendations]:
+        """A list for each user, made of the user's state as it is now.
+
+        Args:
+            causes: per user the event that the list answers, if one is behind it.
+            size: places in a list; as the settings say, when left out.
+            without: items not to list.
+            publish: the lists are to be published, so each gets its user's next number.
+        """
+        ranker = self._ranker
+        assert ranker is not None, "`take_changes` takes the first model in"
+        states = await self._store.read_users(
+            list(causes), length=ranker.length, histogram=ranker.histogram_size, publish=publish
+        )
+        return await self._rank(ranker, causes, states, size, without)
+
+    async def list_of_nobody(self, user: str, *, size: int, without: Collection[str]) -> Recommendations:
+        """A list for a user whose state cannot be read: what is trending."""
+        ranker = self._ranker
+        assert ranker is not None, "`take_changes` takes the first model in"
+        [made] = await self._rank(ranker, {user: None}, [UserState.empty()], size, without)
+        return made
+
+    async def _rank(
+        self,
+        ranker: Ranker,
+        causes: Mapping[str, Cause | None],
+        states: list[UserState],
+        size: int | None,
+        without: Collection[str],
+    ) -> list[Recommendations]:
+        # what no event caused is answered at the stream's own time, which a replay of an old log keeps as well
+        stream_time = ranker.newest_ts or int(time.time() * 1000)
+        moments = [cause.ts if cause else stream_time for cause in causes.values()]
+        numbers = [self.catalogue.numbers[item] for item in without if item in self.catalogue.numbers]
+        size = size or self._settings.lists.size
+        async with self._one_at_a_time:
+            lists = await asyncio.to_thread(ranker.rank, states, moments, size, numbers)
+        return [
+            self._list(user, ranked, state.list_number, ranker.model, cause)
+            for (user, cause), state, ranked in zip(causes.items(), states, lists, strict=True)
+        ]
+
+    def _list(
+        self, user: str, ranked: list[Ranked], number: int, model: Recommender, cause: Cause | None
+    ) -> Recommendations:
+        return Recommendations(
+            rec_id=uuid.uuid4().hex,
+            user_id=user,
+            seq=number,
+            items=[
+                ListItem(
+                    item_id=self.catalogue.ids[place.number],
+                    score=round(place.score, 6),
+                    sources=[name for bit, name in enumerate(SOURCES) if place.sources >> bit & 1],
+                    reason=self._reason(place),
+                )
+                for place in ranked
+            ],
+            model=model.version,
+            index=model.index_name,
+            generated_at=int(time.time() * 1000),
+            cause=cause,
+        )
+
+    def _reason(self, place: Ranked) -> str:
+        if place.because is not None:
+            item = self.catalogue.items[place.because]
+            return f"because you liked {item.title or item.item_id}"
+        return "popular now"
