@@ -79,9 +79,8 @@ def pack_user_events(users: Iterable[Sequence[UserEvent]], half_life_ms: float) 
                 flat += offset, 0, 0
             digest = hashlib.blake2b(event_id.encode(), digest_size=8).digest()
             records.append(_RECORD_STRUCT.pack(digest, item if is_action else 0, action, label, is_action, strength, ts))
-        numbers += newest, len(own)
+        numbers += newest, len(own), len(events)
         numbers += [names.setdefault(HISTOGRAM + key, len(names) + 1) for key in own]
-        numbers.append(len(events))
         numbers += flat
     return list(names), numbers, b"".join(records)
 

@@ -27,6 +27,8 @@ from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
+#: A script has Redis for itself; and what fits the processor's cache takes less time in sum.
+_USERS_PER_CALL: Final = 256
 _SCRIPTS: Final = Path(__file__).parent / "lua"
 
 #: Verdicts of `apply_users` on an event.
@@ -296,8 +298,9 @@ class Store:
     # -- scripts
 
     def _per_call(self, users: Iterable[str]) -> list[list[str]]:
-        """The users of each script call: all at once, or one by one where a call may touch one slot only."""
-        return [[user] for user in users] if self.cluster else [list(users)]
+        """The users of each script call: so few that others get their turn, and one where a call has one slot only."""
+        some, size = list(users), 1 if self.cluster else _USERS_PER_CALL
+        return [some[at : at + size] for at in range(0, len(some), size)]
 
     async def _run(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         if self.cluster:

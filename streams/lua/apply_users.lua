@@ -3,33 +3,34 @@
 -- ARGV[1], msgpack: {fence field, first offset of the batch, {limits}, {name, ...}, {number, ...}}
 --   limits: {actions, items seen, event ids, histogram entries, half-life in ms}
 --   names: the histogram fields that the call needs, each once
---   numbers, per user: its newest ts in ms, its names' count and places among all names, its events' count; then
---   per event: offset, weight as of the newest ts, its names' count and places among the user's names
+--   numbers, per user: newest ts in ms, how many names and events it has, its names' places among all; per event:
+--   offset, weight as of the newest ts, its names' count and places among the user's names
 -- ARGV[2]: per event what `recent` keeps of it.
 -- Returns {verdicts, {segments per user}}: per event 'a' applied now, 'r' applied by an earlier delivery, 'd' a copy.
 -- What costs here is the count of calls and of Lua objects, hence the flat numbers and the few commands for a user.
 
 local fence_field, first_offset, limits, names, numbers = unpack(cmsgpack.unpack(ARGV[1]))
 local sequence_max, seen_max, ids_max, histogram_max, half_life = unpack(limits)
-local copies_field = fence_field .. ':copies'
 local binary, size = ARGV[2], 28
 local at, byte = 1, 1
 local verdicts, segments = {}, {}
+-- filled anew for each user
+local fields, writes, added = {fence_field, 'landmark', 'segments'}, {fence_field}, {}
 
 -- As many fields in one command as the Lua stack holds.
-local function get(key, fields)
-  local values = redis.call('HMGET', key, unpack(fields, 1, math.min(#fields, 1000)))
-  for from = 1001, #fields, 1000 do
-    local more = redis.call('HMGET', key, unpack(fields, from, math.min(from + 999, #fields)))
+local function get(key, n)
+  local values = redis.call('HMGET', key, unpack(fields, 1, math.min(n, 1000)))
+  for from = 1001, n, 1000 do
+    local more = redis.call('HMGET', key, unpack(fields, from, math.min(from + 999, n)))
     for i = 1, #more do values[from - 1 + i] = more[i] end
   end
   return values
 end
 
-local function set(key, pairs)
+local function set(key, n)
   local created = 0
-  for from = 1, #pairs, 1000 do
-    created = created + redis.call('HSET', key, unpack(pairs, from, math.min(from + 999, #pairs)))
+  for from = 1, n, 1000 do
+    created = created + redis.call('HSET', key, unpack(writes, from, math.min(from + 999, n)))
   end
   return created
 end
@@ -88,78 +89,83 @@ local function holds(ids, id)
   return found
 end
 
+-- A fence's value is its offset, and after it those found to be copies that a redelivery may bring again.
+local function parse_fence(value)
+  local fence, copies
+  for offset in string.gmatch(value, '%d+') do
+    if fence then copies[tonumber(offset)] = true else fence, copies = tonumber(offset), {} end
+  end
+  return fence, copies
+end
+
+local function format_fence(fence, copies)
+  local value = {string.format('%.0f', fence)}
+  for offset in pairs(copies) do
+    if offset >= first_offset then value[#value + 1] = string.format('%.0f', offset) end
+  end
+  return table.concat(value, ' ')
+end
+
 for u = 1, #KEYS / 2 do
   local state, recent = KEYS[2 * u - 1], KEYS[2 * u]
-  local newest, n_names = numbers[at], numbers[at + 1]
-  local fields = {fence_field, 'landmark', 'segments', 'erased', copies_field}
-  for i = 1, n_names do fields[5 + i] = names[numbers[at + 1 + i]] end
-  at = at + 2 + n_names
-  local known = get(state, fields)
-  local fence, landmark = tonumber(known[1] or -1), tonumber(known[2])
-  -- in a log new to this user a copy's original would have to be in it
-  local old = known[1] and redis.call('GETRANGE', recent, -size * ids_max, -1) or ''
-  if not known[1] then
+  local newest, n_names, n_events = numbers[at], numbers[at + 1], numbers[at + 2]
+  for i = 1, n_names do fields[3 + i], added[i] = names[numbers[at + 2 + i]], 0 end
+  at = at + 3 + n_names
+  local known = get(state, 3 + n_names)
+  local fence, landmark, copies, old = tonumber(known[1] or -1), tonumber(known[2]), nil, ''
+  if known[1] then
+    if not fence then fence, copies = parse_fence(known[1]) end
+    old = redis.call('GETRANGE', recent, -size * ids_max, -1)
+  else -- a log new to this user: a copy's original would have to be in it
     local all = redis.call('GET', recent)
     if all then redis.call('SET', recent, (string.gsub(all, '........(....................)', '\0\0\0\0\0\0\0\0%1'))) end
   end
-  local copies, new_copies = {}, false -- offsets found to be copies that a redelivery may bring again
-  if known[5] then
-    for offset in string.gmatch(known[5], '%d+') do copies[tonumber(offset)] = true end
-  end
-  local is_new, kept, added, last = {}, {}, {}, fence
-  local n_events = numbers[at]
-  at = at + 1
+  local kept, is_new, last, weighty = {}, n_events > 1 and {} or nil, fence, false
   for _ = 1, n_events do
     local offset, weight, n = numbers[at], numbers[at + 1], numbers[at + 2]
     local id = string.sub(binary, byte, byte + 7)
     if offset <= fence then
-      verdicts[#verdicts + 1] = copies[offset] and 'd' or 'r'
-    elseif is_new[id] or holds(old, id) then
+      verdicts[#verdicts + 1] = copies and copies[offset] and 'd' or 'r'
+    elseif is_new and is_new[id] or holds(old, id) then
       verdicts[#verdicts + 1] = 'd'
-      last, copies[offset], new_copies = offset, true, true
+      last, copies = offset, copies or {}
+      copies[offset] = true
     else
       verdicts[#verdicts + 1] = 'a'
-      last, is_new[id], kept[#kept + 1] = offset, true, string.sub(binary, byte, byte + size - 1)
-      for i = at + 3, at + 2 + n do
-        local name = numbers[i]
-        added[name] = (added[name] or 0) + weight
-      end
+      last, kept[#kept + 1] = offset, string.sub(binary, byte, byte + size - 1)
+      if is_new then is_new[id] = true end
+      for i = at + 3, at + 2 + n do added[numbers[i]] = added[numbers[i]] + weight end
+      weighty = weighty or n > 0
     end
     at, byte = at + 3 + n, byte + size
   end
   if last > fence then
-    local writes = {fence_field, last}
-    if next(added) then
+    local n = 2
+    writes[2] = copies and format_fence(last, copies) or last
+    if not landmark and redis.call('HDEL', state, 'erased') == 1 then
+      redis.call('PERSIST', state) -- the user is back after an erasure, whose fences would have expired
+    end
+    if weighty then
       if not landmark or (newest - landmark) / half_life > 32 then
         if landmark then
           move_landmark(state, landmark, newest)
-          known = get(state, fields)
+          known = get(state, 3 + n_names)
         end
-        landmark, writes[3], writes[4] = newest, 'landmark', newest
+        landmark, writes[3], writes[4], n = newest, 'landmark', newest, 4
       end
       local scale = 2 ^ ((newest - landmark) / half_life)
-      if scale > 2 ^ -40 then
-        for name, weight in pairs(added) do
-          local so_far = known[5 + name]
-          writes[#writes + 1] = fields[5 + name]
-          writes[#writes + 1] = struct.pack('<d', weight * scale + (so_far and struct.unpack('<d', so_far) or 0))
+      for i = 1, scale > 2 ^ -40 and n_names or 0 do
+        if added[i] > 0 then
+          local so_far = known[3 + i]
+          writes[n + 1] = fields[3 + i]
+          writes[n + 2] = struct.pack('<d', added[i] * scale + (so_far and struct.unpack('<d', so_far) or 0))
+          n = n + 2
         end
       end
     end
-    if new_copies then
-      local unsettled = {}
-      for offset in pairs(copies) do
-        if offset >= first_offset then unsettled[#unsettled + 1] = string.format('%.0f', offset) end
-      end
-      writes[#writes + 1], writes[#writes + 2] = copies_field, table.concat(unsettled, ' ')
-    end
-    if set(state, writes) > 0 and redis.call('HLEN', state) > histogram_max * 1.25 then keep_heaviest(state) end
+    if set(state, n) > 0 and redis.call('HLEN', state) > histogram_max * 1.25 then keep_heaviest(state) end
     if #kept > 0 and redis.call('APPEND', recent, table.concat(kept)) > size * (sequence_max + 2 * ids_max) then
       compact(state, recent)
-    end
-    if known[4] then -- the user is back after an erasure, whose fences would have expired
-      redis.call('HDEL', state, 'erased')
-      redis.call('PERSIST', state)
     end
   end
   segments[u] = known[3] or ''
