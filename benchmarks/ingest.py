@@ -104,13 +104,19 @@ class Worker:
     def resident_mb(self) -> float:
         return float(self._process.memory_info().rss) / 2**20
 
-    def cpu_s(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
+    @property
+    def pid(self) -> int:
+        return self._child.pid
 
     def stop(self) -> None:
         self._child.terminate()
         self._child.wait(30)
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU time that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 async def send(settings: Settings, topic: str, records: Iterator[tuple[str, bytes]]) -> int:
@@ -127,7 +133,9 @@ async def send(settings: Settings, topic: str, records: Iterator[tuple[str, byte
     return count
 
 
-async def measure(settings: Settings, source: Made | Published, core: set[int]) -> dict[str, Any]:
+async def measure(
+    settings: Settings, source: Made | Published, core: set[int], servers: dict[str, int]
+) -> dict[str, Any]:
     names = TopicNames.under(settings.topic_prefix)
     topics.create(settings)
     store = Store(settings)
@@ -145,7 +153,9 @@ async def measure(settings: Settings, source: Made | Published, core: set[int]) 
     sent = await send(settings, names.events, source.events())
     worker = Worker(settings, core)
     first = done = 0
-    began = cpu = resident = 0.0
+    began = resident = 0.0
+    processes = {"worker": worker.pid} | servers
+    cpu: dict[str, float] = {}
     moved = time.perf_counter()
     try:
         while done < sent and time.perf_counter() - moved < 30:
@@ -154,9 +164,10 @@ async def measure(settings: Settings, source: Made | Published, core: set[int]) 
             if now > done:
                 done, moved = now, time.perf_counter()
                 if not first:
-                    first, began, cpu = done, moved, worker.cpu_s()
+                    first, began = done, moved
+                    cpu = {name: cpu_s(pid) for name, pid in processes.items()}
                 resident = max(resident, worker.resident_mb())
-        cpu = worker.cpu_s() - cpu
+        cpu = {name: cpu_s(pid) - cpu[name] for name, pid in processes.items()}
     finally:
         worker.stop()
         await store.close()
@@ -169,9 +180,9 @@ async def measure(settings: Settings, source: Made | Published, core: set[int]) 
         "events_ingested": done,
         "seconds": round(seconds, 2),
         "events_per_s": round((done - first) / seconds),
-        "worker_cpu_share": round(cpu / seconds, 2),
+        "worker_cpu_share": round(cpu["worker"] / seconds, 2),
         "worker_resident_mb": round(resident),
-    }
+    } | {f"{name}_cpu_us_per_event": round(1e6 * used / (done - first), 1) for name, used in cpu.items()}
 
 
 def measure_bare(settings: Settings, count: int, core: set[int]) -> float:
@@ -201,11 +212,11 @@ def main(data: Path | None, events: int, bare_events: int, report: Path | None) 
     core, others = {max(cores)} if cores else set(), cores - {max(cores)} if cores else set()
     pinned = len(cores) > 1 and pin(0, others)
     source = Published("ml-1m", data) if data else Made(events)
-    with tempfile.TemporaryDirectory() as folder, Embedded(Path(folder)) as servers:
+    with tempfile.TemporaryDirectory() as folder, (embedded := Embedded(Path(folder))) as servers:
         settings = Settings(data_dir=Path(folder), log_level="WARNING").connected(
             broker_url=servers.broker_url, redis_url=servers.redis_url
         )
-        result = asyncio.run(measure(settings, source, core))
+        result = asyncio.run(measure(settings, source, core, embedded.pids))
         result["bare_faust_events_per_s"] = round(measure_bare(settings, min(bare_events, result["events_sent"]), core))
     result["ratio"] = round(result["events_per_s"] / result["bare_faust_events_per_s"], 2)
     result["one_core"] = pinned

@@ -12,8 +12,9 @@ from models.labels import POSITIVE
 from streams.catalogue import Catalogue
 from streams.dead_letters import dead_letter
 from streams.events import BadRecord, Cause, DeadLetter, Event, decode_event
+from streams.packing import ItemEvent, UserEvent
 from streams.settings import Settings
-from streams.state import APPLIED, COPY, ItemEvent, Store, UserEvent, fence_field
+from streams.state import APPLIED, COPY, Store, fence_field
 from streams.transport import RecordBatch
 
 log = logging.getLogger(__name__)

@@ -8,60 +8,31 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import struct
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import quote
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError, RedisError
 
-from models.histograms import histogram_weight
-from models.interactions import NO_ITEM
-from models.labels import CONSUMING, Grade
+from streams.packing import HISTOGRAM, RECORD, ItemEvent, UserEvent, pack, pack_item_events, pack_user_events
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: One action of a user's sequence: item number, action, label, strength, event time in ms.
-RECORD: Final = np.dtype(
-    [("item", "<u4"), ("action", "u1"), ("label", "i1"), ("unused", "<u2"), ("strength", "<f4"), ("ts", "<i8")]
-)
-_RECORD_STRUCT: Final = struct.Struct("<IBbHfq")
-_SEEN_BYTES: Final = 4
-_ID_BYTES: Final = 8
+#: A script has Redis for itself; and what fits the processor's cache takes less time in sum.
+_USERS_PER_CALL: Final = 256
 _SCRIPTS: Final = Path(__file__).parent / "lua"
 
 #: Verdicts of `apply_users` on an event.
 APPLIED, REDELIVERED, COPY = "a", "r", "d"
-
-
-class UserEvent(NamedTuple):
-    """One event as the user's state takes it; `item` is the item's number or `NO_ITEM`."""
-
-    offset: int
-    event_id: str
-    ts: int
-    item: int
-    grade: Grade
-    histogram_keys: Sequence[str]
-
-
-class ItemEvent(NamedTuple):
-    """One event as the item statistics take it."""
-
-    offset: int
-    item: int
-    ts: int
-    positive: bool
-    segments: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -169,26 +140,21 @@ class Store:
             Per user a string of verdicts (`APPLIED`, `REDELIVERED`, `COPY`), one character an event, and the segments.
         """
         ingest = self._settings.ingest
+        half_life_ms = ingest.histogram_half_life_s * 1000.0
         limits = [
-            ingest.sequence_length * RECORD.itemsize,
-            ingest.seen_max * _SEEN_BYTES,
-            ingest.recent_event_ids * _ID_BYTES,
+            ingest.sequence_length,
+            ingest.seen_max,
+            ingest.recent_event_ids,
             ingest.histogram_max,
-            ingest.histogram_half_life_s * 1000.0,
+            half_life_ms,
         ]
         # what lies before a batch is settled: no redelivery asks for its verdicts again
         first_offset = min(event.offset for some in events.values() for event in some)
-        parts = ("meta", "sequence", "seen", "histogram", "ids")
-        calls = [
-            (
-                [key for user in users for key in self.user_keys(user, *parts)],
-                [
-                    _pack([fence, first_offset, limits, [[_user_event(e) for e in events[user]] for user in users]]),
-                    b"".join(_binary(e) for user in users for e in events[user]),
-                ],
-            )
-            for users in self._per_call(events)
-        ]
+        calls = []
+        for users in self._per_call(events):
+            names, numbers, records = pack_user_events([events[user] for user in users], half_life_ms)
+            keys = [key for user in users for key in self.user_keys(user, "state", "recent")]
+            calls.append((keys, [pack([fence, first_offset, limits, names, numbers]), records]))
         verdicts: dict[str, str] = {}
         segments: dict[str, list[str]] = {}
         answers = await self._run("apply_users", calls)
@@ -202,19 +168,19 @@ class Store:
         return verdicts, segments
 
     async def read_users(
-        self, users: Sequence[str], *, length: int, histogram: int, publish: bool = True
+        self, users: Sequence[str], *, histogram: int, length: int, publish: bool = True
     ) -> list[UserState]:
         """The state of users, each with the number of its next list; unless it is to `publish`, of its last one."""
-        parts = ("meta", "sequence", "seen", "histogram", "profile")
-        arguments = [length * RECORD.itemsize, histogram, int(publish)]
+        parts = ("state", "recent", "profile")
+        arguments = [histogram, int(publish)]
         groups = self._per_call(users)
         calls = [([key for user in group for key in self.user_keys(user, *parts)], arguments) for group in groups]
         answers = await self._run("read_users", calls)
-        return [_user_state(row) for answer in answers for row in answer]
+        return [_user_state(row, length) for answer in answers for row in answer]
 
     async def put_user(self, fence: str, offset: int, user_id: str, profile: bytes, segments: Sequence[str]) -> bool:
         """Keep a user's profile, or erase the user when `profile` is empty; False when it was applied before."""
-        keys = self.user_keys(user_id, "meta", "sequence", "seen", "histogram", "ids", "profile", "list")
+        keys = self.user_keys(user_id, "state", "recent", "profile", "list")
         [answer] = await self._run("put_user", [(keys, [fence, offset, profile, "\x1f".join(segments)])])
         return bool(answer)
 
@@ -233,8 +199,8 @@ class Store:
         await pipeline.execute()
 
     async def get_list_and_newest(self, user_id: str) -> tuple[bytes | None, int | None]:
-        """The last published list of a user, as JSON, and the event time of the action applied last."""
-        keys = self.user_keys(user_id, "list", "sequence")
+        """The last published list of a user, as JSON, and the event time of the event applied last."""
+        keys = self.user_keys(user_id, "list", "recent")
         pipeline = self.client.pipeline(transaction=False)
         pipeline.get(keys[0])
         pipeline.getrange(keys[1], -RECORD.itemsize, -1)
@@ -258,17 +224,18 @@ class Store:
         tallies: Sequence[tuple[int, str]],
     ) -> None:
         """Count events into a partition's statistics; a tally is an offset and the name of a total to add one to."""
-        popularity = self._settings.popularity
-        payload = [
-            fence,
-            last_offset,
-            [half_life * 1000.0 for half_life in popularity.half_lives_s],
-            [window * 1000.0 for window in popularity.windows_s],
-            [[e.offset, e.item, e.ts, int(e.positive), list(e.segments)] for e in events],
-            tallies,
-        ]
+        config = self._settings.popularity
+        scales = [[1000.0 * seconds for seconds in some] for some in (config.half_lives_s, config.windows_s)]
         keys = self.partition_keys(partition, "statistics", "changes", "meta")
-        await self._run("apply_items", [(keys, [_pack(payload)])])
+        offsets = [event.offset for event in events] + [offset for offset, _ in tallies]
+        before: int | None = min(offsets, default=last_offset) - 1
+        while before is not None and before < last_offset:
+            fields, records = pack_item_events((event for event in events if event.offset > before), config)
+            totals = Counter(name for offset, name in tallies if offset > before)
+            flat = [part for total in totals.items() for part in total]
+            arguments = [fence, last_offset, before, pack(scales), pack(fields), records, *flat]
+            # a part of a batch delivered again may be counted already: then what comes after it is
+            [before] = await self._run("apply_items", [(keys, arguments)])
 
     async def read_items(self, partition: int, known: int) -> tuple[int, dict[str, tuple[list[int], bytes]]]:
         """What changed in a partition's statistics after version `known`.
@@ -278,10 +245,15 @@ class Store:
         """
         keys = self.partition_keys(partition, "statistics", "changes", "meta")
         changed: dict[str, tuple[list[int], list[bytes]]] = {}
-        more = 1
-        while more:
-            [(known, more, flat)] = await self._run("read_items", [(keys, [known, 20_000])])
-            for field, record in zip(flat[::2], flat[1::2], strict=True):
+        newest = -1
+        while known != newest:
+            [(known, newest, *rest)] = await self._run("read_items", [(keys, [known, 20_000])])
+            if rest:
+                rows = zip(rest[0][::2], rest[0][1::2], strict=True)
+            else:  # too far behind: all there is, which is at least as new
+                known = newest
+                rows = [row async for row in self.client.hscan_iter(keys[0], count=5000)]
+            for field, record in rows:
                 segment, _, item = field.decode().rpartition("\x1f")
                 numbers, records = changed.setdefault(segment, ([], []))
                 numbers.append(int(item))
@@ -351,8 +323,9 @@ class Store:
     # -- scripts
 
     def _per_call(self, users: Iterable[str]) -> list[list[str]]:
-        """The users of each script call: all at once, or one by one where a call may touch one slot only."""
-        return [[user] for user in users] if self.cluster else [list(users)]
+        """The users of each script call: so few that others get their turn, and one where a call has one slot only."""
+        some, size = list(users), 1 if self.cluster else _USERS_PER_CALL
+        return [some[at : at + size] for at in range(0, len(some), size)]
 
     async def _run(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         if self.cluster:
@@ -382,33 +355,15 @@ def _sha(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()  # the name Redis gives a script
 
 
-def _pack(payload: object) -> bytes:
-    return msgspec.msgpack.encode(payload)
-
-
-def _is_action(event: UserEvent) -> bool:
-    return event.item != NO_ITEM and event.grade.action in CONSUMING
-
-
-def _user_event(event: UserEvent) -> list[Any]:
-    grade = event.grade
-    is_action = _is_action(event)
-    weight = histogram_weight(grade.action, grade.strength, grade.label) if is_action else 0.0
-    return [event.offset, event.ts, int(is_action), weight, event.histogram_keys]
-
-
-def _binary(event: UserEvent) -> bytes:
-    digest = hashlib.blake2b(event.event_id.encode(), digest_size=_ID_BYTES).digest()
-    grade = event.grade
-    item = event.item if _is_action(event) else 0
-    return digest + _RECORD_STRUCT.pack(item, grade.action, grade.label, 0, grade.strength, event.ts)
-
-
-def _user_state(row: Sequence[Any]) -> UserState:
-    number, sequence, seen, histogram, profile = row
-    actions = np.frombuffer(sequence, RECORD)
+def _user_state(row: Sequence[Any], length: int) -> UserState:
+    number, recent, old_seen, histogram, profile = row
+    records = np.frombuffer(recent, RECORD)
+    actions = records[records["is_action"]]
+    seen = np.concatenate([np.frombuffer(old_seen, "<u4"), actions["item"]])
+    actions = actions[-length:]
     late = np.diff(actions["ts"]) < 0
     if late.any():
         actions = actions[np.argsort(actions["ts"], kind="stable")]
-    pairs = [(k.decode(), float(w)) for k, w in zip(histogram[::2], histogram[1::2], strict=True)]
-    return UserState(int(number), actions, np.frombuffer(seen, "<u4"), pairs, profile)
+    weights = np.frombuffer(b"".join(histogram[1::2]), "<f8").tolist()
+    keys = [key.decode().removeprefix(HISTOGRAM) for key in histogram[::2]]
+    return UserState(int(number), actions, seen, list(zip(keys, weights, strict=True)), profile)

@@ -1,89 +1,65 @@
 -- Counts one partition's events into its item statistics; the partition's fence moves in the same call.
--- KEYS: statistics (hash), changes (zset: field by version), meta (hash), all of one partition.
--- ARGV[1], msgpack: {fence field, last offset, {half-lives in ms}, {windows in ms}, {event, ...}, {tally, ...}}
---   event: {offset, item number, ts in ms, positive 0|1, {segments}}    tally: {offset, name}
--- The arithmetic is that of models/popularity.py.
+-- KEYS: statistics (hash), changes (list: per version the fields it changed, msgpack), meta (hash), of one partition.
+-- ARGV: fence field, last offset of the batch, the offset that it follows, half-lives and windows in ms (msgpack),
+--   fields to count into (msgpack), per field the record of what to add, packed; then names of totals with their counts
+-- Returns the fence where it lies within the batch or after it, so that nothing was done.
+-- The arithmetic is that of models/popularity.py; a record counted apart is added like the events in it.
 
-local fence_field, last_offset, half_lives, windows, events, tallies = unpack(cmsgpack.unpack(ARGV[1]))
 local statistics, changes, meta = KEYS[1], KEYS[2], KEYS[3]
-local fence = tonumber(redis.call('HGET', meta, fence_field) or -1)
-if last_offset <= fence then return 0 end
+local fence = tonumber(redis.call('HGET', meta, ARGV[1]) or -1)
+if fence > tonumber(ARGV[3]) then return fence end
 
+local versions_kept = 64
+local half_lives, windows = unpack(cmsgpack.unpack(ARGV[4]))
+local fields, added = cmsgpack.unpack(ARGV[5]), ARGV[6]
 local n_decayed = #half_lives
 local width = 1 + n_decayed + 5 * #windows
+local size = 8 * width
 local layout = '<' .. string.rep('d', width)
-local touched = {}
 
-local function load(field)
-  local record = touched[field]
-  if record then return record end
-  local packed = redis.call('HGET', statistics, field)
-  if packed then
-    record = {struct.unpack(layout, packed)}
-    record[width + 1] = nil -- struct.unpack hands out the next position as well
-  else
-    record = {}
-    for i = 1, width do record[i] = 0 end
-  end
-  touched[field] = record
-  return record
-end
-
-local function count(record, ts, positive)
-  local last = record[1]
-  local late = last > 0 and ts < last
-  for h = 1, n_decayed do
-    if late then
-      record[1 + h] = record[1 + h] + positive * 2 ^ ((ts - last) / half_lives[h])
-    else
-      record[1 + h] = record[1 + h] * 2 ^ ((last - ts) / half_lives[h]) + positive
-    end
-  end
-  if not late then record[1] = ts end
-  for w = 1, #windows do
-    local at = 1 + n_decayed + 5 * (w - 1)
-    local bucket = math.floor(ts / windows[w])
-    local ahead = bucket - record[at + 1]
-    if ahead > 0 then
-      record[at + 1] = bucket
-      record[at + 3], record[at + 5] = 0, 0
-      if ahead == 1 then record[at + 3], record[at + 5] = record[at + 2], record[at + 4] end
-      record[at + 2], record[at + 4] = 1, positive
-    elseif ahead == 0 then
-      record[at + 2], record[at + 4] = record[at + 2] + 1, record[at + 4] + positive
+local function sum(a, b)
+  local older, newer = a, b
+  if a[1] > b[1] then older, newer = b, a end
+  local age = older[1] - newer[1]
+  for h = 1, n_decayed do a[h + 1] = older[h + 1] * 2 ^ (age / half_lives[h]) + newer[h + 1] end
+  a[1] = newer[1]
+  for at = 2 + n_decayed, width, 5 do
+    local ahead = b[at] - a[at]
+    if ahead == 0 then
+      for i = at + 1, at + 4 do a[i] = a[i] + b[i] end
+    elseif ahead == 1 then
+      a[at], a[at + 1], a[at + 2] = b[at], b[at + 1], b[at + 2] + a[at + 1]
+      a[at + 3], a[at + 4] = b[at + 3], b[at + 4] + a[at + 3]
+    elseif ahead > 1 then
+      for i = at, at + 4 do a[i] = b[i] end
     elseif ahead == -1 then
-      record[at + 3], record[at + 5] = record[at + 3] + 1, record[at + 5] + positive
+      a[at + 2], a[at + 4] = a[at + 2] + b[at + 1], a[at + 4] + b[at + 3]
     end
   end
+  return a
 end
 
-for _, event in ipairs(events) do
-  local offset, item, ts, positive, segments = unpack(event)
-  if offset > fence then
-    count(load('\31' .. item), ts, positive)
-    for _, segment in ipairs(segments) do count(load(segment .. '\31' .. item), ts, positive) end
+for from = 1, #fields, 1000 do -- as many as the Lua stack holds
+  local to = math.min(from + 999, #fields)
+  local old, writes = redis.call('HMGET', statistics, unpack(fields, from, to)), {}
+  for i = from, to do
+    local at, record = (i - 1) * size + 1, old[i - from + 1]
+    if record then
+      local kept, more = {struct.unpack(layout, record)}, {struct.unpack(layout, added, at)}
+      record = struct.pack(layout, unpack(sum(kept, more), 1, width)) -- struct.unpack adds the next position
+    else
+      record = string.sub(added, at, at + size - 1)
+    end
+    writes[#writes + 1] = fields[i]
+    writes[#writes + 1] = record
   end
+  redis.call('HSET', statistics, unpack(writes))
 end
-if next(touched) then
-  local version = redis.call('HINCRBY', meta, 'version', 1)
-  local records, versions = {}, {}
-  local function write()
-    redis.call('HSET', statistics, unpack(records))
-    redis.call('ZADD', changes, unpack(versions))
-    records, versions = {}, {}
-  end
-  for field, record in pairs(touched) do
-    local n = #records
-    records[n + 1], records[n + 2] = field, struct.pack(layout, unpack(record))
-    versions[n + 1], versions[n + 2] = version, field
-    if n > 1000 then write() end
-  end
-  if #records > 0 then write() end
+if #fields > 0 then
+  redis.call('HINCRBY', meta, 'version', 1)
+  redis.call('RPUSH', changes, ARGV[5])
+  redis.call('LTRIM', changes, -versions_kept, -1)
 end
-local totals = {}
-for _, tally in ipairs(tallies) do
-  if tally[1] > fence then totals[tally[2]] = (totals[tally[2]] or 0) + 1 end
-end
-for name, total in pairs(totals) do redis.call('HINCRBY', meta, name, total) end
-redis.call('HSET', meta, fence_field, last_offset)
-return 1
+for i = 7, #ARGV, 2 do redis.call('HINCRBY', meta, ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', meta, ARGV[1], ARGV[2])
+return false

@@ -1,131 +1,171 @@
 -- Applies the events of several users to their own state; each user's fence moves in the same call.
--- KEYS: per user, in this order: meta (hash), sequence, seen (strings), histogram (hash), event ids (string).
--- ARGV[1], msgpack: {fence field, first offset of the batch, {limits}, {{event, ...} per user}}
---   limits: {sequence bytes, seen bytes, event ids' bytes, histogram fields, half-life in ms}
---   event: {offset, ts in ms, 1 when it is an action of the sequence, weight, {histogram keys}}
--- ARGV[2]: per event 28 bytes: its id's digest (8), its record of the sequence (20, the item's number first).
+-- KEYS: per user: state (hash), recent (string); their layout is told in docs/architecture.md.
+-- ARGV[1], msgpack: {fence field, first offset of the batch, {limits}, {name, ...}, {number, ...}}
+--   limits: {actions, items seen, event ids, histogram entries, half-life in ms}
+--   names: the histogram fields that the call needs, each once
+--   numbers, per user: newest ts in ms, how many names and events it has, its names' places among all; per event:
+--   offset, weight as of the newest ts, its names' count and places among the user's names
+-- ARGV[2]: per event what `recent` keeps of it.
 -- Returns {verdicts, {segments per user}}: per event 'a' applied now, 'r' applied by an earlier delivery, 'd' a copy.
+-- What costs here is the count of calls and of Lua objects, hence the flat numbers and the few commands for a user.
 
-local fence_field, first_offset, limits, users = unpack(cmsgpack.unpack(ARGV[1]))
+local fence_field, first_offset, limits, names, numbers = unpack(cmsgpack.unpack(ARGV[1]))
 local sequence_max, seen_max, ids_max, histogram_max, half_life = unpack(limits)
-local copies_field = fence_field .. ':copies'
-local binary, at = ARGV[2], 1
+local binary, size = ARGV[2], 28
+local at, byte = 1, 1
 local verdicts, segments = {}, {}
+-- filled anew for each user
+local fields, writes, added = {fence_field, 'landmark', 'segments'}, {fence_field}, {}
+
+-- As many fields in one command as the Lua stack holds.
+local function get(key, n)
+  local values = redis.call('HMGET', key, unpack(fields, 1, math.min(n, 1000)))
+  for from = 1001, n, 1000 do
+    local more = redis.call('HMGET', key, unpack(fields, from, math.min(from + 999, n)))
+    for i = 1, #more do values[from - 1 + i] = more[i] end
+  end
+  return values
+end
+
+local function set(key, n)
+  local created = 0
+  for from = 1, n, 1000 do
+    created = created + redis.call('HSET', key, unpack(writes, from, math.min(from + 999, n)))
+  end
+  return created
+end
+
+local function histogram_of(state)
+  local entries, found = redis.call('HGETALL', state), {}
+  for i = 1, #entries, 2 do
+    if string.byte(entries[i]) == 58 then found[#found + 1] = {struct.unpack('<d', entries[i + 1]), entries[i]} end
+  end
+  return found
+end
 
 -- Histogram weights are kept scaled forward from a landmark, so that older ones need no rewriting. When the
 -- scale has grown by 2^32 the landmark moves up and what has become negligible is dropped.
-local function move_landmark(key, meta, landmark, ts)
+local function move_landmark(state, landmark, ts)
   local scale = 2 ^ ((landmark - ts) / half_life)
-  local entries = redis.call('HGETALL', key)
-  for i = 1, #entries, 2 do
-    local weight = tonumber(entries[i + 1]) * scale
+  for _, entry in ipairs(histogram_of(state)) do
+    local weight = entry[1] * scale
     if weight > 1e-6 then
-      redis.call('HSET', key, entries[i], string.format('%.12g', weight))
+      redis.call('HSET', state, entry[2], struct.pack('<d', weight))
     else
-      redis.call('HDEL', key, entries[i])
+      redis.call('HDEL', state, entry[2])
     end
   end
-  redis.call('HSET', meta, 'landmark', ts)
 end
 
--- `added` holds weights by name, not yet in the histogram, scaled like those that are.
-local function add_to_histogram(key, added)
-  local names = {}
-  for name in pairs(added) do names[#names + 1] = name end
-  for from = 1, #names, 1000 do
-    local to = math.min(from + 999, #names)
-    local old, fields = redis.call('HMGET', key, unpack(names, from, to)), {}
-    for i = from, to do
-      fields[#fields + 1] = names[i]
-      fields[#fields + 1] = string.format('%.12g', (tonumber(old[i - from + 1]) or 0) + added[names[i]])
+local function keep_heaviest(state)
+  local entries = histogram_of(state)
+  table.sort(entries, function(a, b) if a[1] ~= b[1] then return a[1] > b[1] end return a[2] < b[2] end)
+  for i = histogram_max + 1, #entries do redis.call('HDEL', state, entries[i][2]) end
+end
+
+-- Keeps the newest events for their ids and the newest actions for the sequence; of older actions the item as seen.
+local function compact(state, recent)
+  local all, actions = redis.call('GET', recent), 0
+  local last = #all - size + 1
+  for from = 1, last, size do actions = actions + string.byte(all, from + 14) end
+  local kept, gone = {}, {}
+  for from = 1, last, size do
+    local is_action = string.byte(all, from + 14) == 1
+    if last - from < ids_max * size or is_action and actions <= sequence_max then
+      kept[#kept + 1] = string.sub(all, from, from + size - 1)
+    elseif is_action then
+      gone[#gone + 1] = string.sub(all, from + 8, from + 11)
     end
-    redis.call('HSET', key, unpack(fields))
+    if is_action then actions = actions - 1 end
   end
-end
-
-local function keep_heaviest(key)
-  local entries, weights = redis.call('HGETALL', key), {}
-  for i = 1, #entries, 2 do weights[#weights + 1] = {tonumber(entries[i + 1]), entries[i]} end
-  table.sort(weights, function(a, b) if a[1] ~= b[1] then return a[1] > b[1] end return a[2] < b[2] end)
-  for i = histogram_max + 1, #weights do redis.call('HDEL', key, weights[i][2]) end
-end
-
-local function append_bounded(key, parts, max)
-  if #parts == 0 then return end
-  if redis.call('APPEND', key, table.concat(parts)) > 2 * max then
-    redis.call('SET', key, redis.call('GETRANGE', key, -max, -1))
-  end
+  redis.call('SET', recent, table.concat(kept))
+  local seen = (redis.call('HGET', state, 'seen') or '') .. table.concat(gone)
+  redis.call('HSET', state, 'seen', string.sub(seen, -4 * seen_max))
 end
 
 local function holds(ids, id)
   local found = string.find(ids, id, 1, true)
-  while found and found % 8 ~= 1 do found = string.find(ids, id, found + 1, true) end
+  while found and found % size ~= 1 do found = string.find(ids, id, found + 1, true) end
   return found
 end
 
-for u, events in ipairs(users) do
-  local meta, sequence, seen, histogram, ids = unpack(KEYS, 5 * u - 4, 5 * u)
-  local known = redis.call('HMGET', meta, fence_field, 'landmark', 'segments', 'erased', copies_field)
-  local fence, landmark = tonumber(known[1] or -1), tonumber(known[2])
-  if not known[1] then redis.call('DEL', ids) end -- a log new to this user: a copy would have to be in it
-  local old_ids = redis.call('GETRANGE', ids, -ids_max, -1)
-  local copies, new_copies = {}, false -- offsets found to be copies that a redelivery may bring again
-  for offset in string.gmatch(known[5] or '', '%d+') do copies[tonumber(offset)] = true end
-  local new_ids, is_new, records, consumed, added = {}, {}, {}, {}, {}
-  local last = fence
-  for _, event in ipairs(events) do
-    local offset, ts, is_action, weight, names = unpack(event)
-    local id = string.sub(binary, at, at + 7)
+-- A fence's value is its offset, and after it those found to be copies that a redelivery may bring again.
+local function parse_fence(value)
+  local fence, copies
+  for offset in string.gmatch(value, '%d+') do
+    if fence then copies[tonumber(offset)] = true else fence, copies = tonumber(offset), {} end
+  end
+  return fence, copies
+end
+
+local function format_fence(fence, copies)
+  local value = {string.format('%.0f', fence)}
+  for offset in pairs(copies) do
+    if offset >= first_offset then value[#value + 1] = string.format('%.0f', offset) end
+  end
+  return table.concat(value, ' ')
+end
+
+for u = 1, #KEYS / 2 do
+  local state, recent = KEYS[2 * u - 1], KEYS[2 * u]
+  local newest, n_names, n_events = numbers[at], numbers[at + 1], numbers[at + 2]
+  for i = 1, n_names do fields[3 + i], added[i] = names[numbers[at + 2 + i]], 0 end
+  at = at + 3 + n_names
+  local known = get(state, 3 + n_names)
+  local fence, landmark, copies, old = tonumber(known[1] or -1), tonumber(known[2]), nil, ''
+  if known[1] then
+    if not fence then fence, copies = parse_fence(known[1]) end
+    old = redis.call('GETRANGE', recent, -size * ids_max, -1)
+  else -- a log new to this user: a copy's original would have to be in it
+    local all = redis.call('GET', recent)
+    if all then redis.call('SET', recent, (string.gsub(all, '........(....................)', '\0\0\0\0\0\0\0\0%1'))) end
+  end
+  local kept, is_new, last, weighty = {}, n_events > 1 and {} or nil, fence, false
+  for _ = 1, n_events do
+    local offset, weight, n = numbers[at], numbers[at + 1], numbers[at + 2]
+    local id = string.sub(binary, byte, byte + 7)
     if offset <= fence then
-      verdicts[#verdicts + 1] = copies[offset] and 'd' or 'r'
-    elseif is_new[id] or holds(old_ids, id) then
+      verdicts[#verdicts + 1] = copies and copies[offset] and 'd' or 'r'
+    elseif is_new and is_new[id] or holds(old, id) then
       verdicts[#verdicts + 1] = 'd'
-      last, copies[offset], new_copies = offset, true, true
+      last, copies = offset, copies or {}
+      copies[offset] = true
     else
       verdicts[#verdicts + 1] = 'a'
-      last, is_new[id], new_ids[#new_ids + 1] = offset, true, id
-      if is_action == 1 then
-        records[#records + 1] = string.sub(binary, at + 8, at + 27)
-        consumed[#consumed + 1] = string.sub(binary, at + 8, at + 11)
-      end
-      if weight > 0 and #names > 0 then
-        if not landmark then
-          landmark = ts
-          redis.call('HSET', meta, 'landmark', ts)
-        elseif (ts - landmark) / half_life > 32 then
-          add_to_histogram(histogram, added)
-          added = {}
-          move_landmark(histogram, meta, landmark, ts)
-          landmark = ts
-        end
-        local doublings = (ts - landmark) / half_life
-        if doublings > -40 then
-          local scaled = weight * 2 ^ doublings
-          for _, name in ipairs(names) do added[name] = (added[name] or 0) + scaled end
-        end
-      end
+      last, kept[#kept + 1] = offset, string.sub(binary, byte, byte + size - 1)
+      if is_new then is_new[id] = true end
+      for i = at + 3, at + 2 + n do added[numbers[i]] = added[numbers[i]] + weight end
+      weighty = weighty or n > 0
     end
-    at = at + 28
-  end
-  append_bounded(sequence, records, sequence_max)
-  append_bounded(seen, consumed, seen_max)
-  append_bounded(ids, new_ids, ids_max)
-  if next(added) then
-    add_to_histogram(histogram, added)
-    if redis.call('HLEN', histogram) > histogram_max * 1.25 then keep_heaviest(histogram) end
+    at, byte = at + 3 + n, byte + size
   end
   if last > fence then
-    redis.call('HSET', meta, fence_field, last)
-    if new_copies then
-      local unsettled = {}
-      for offset in pairs(copies) do
-        if offset >= first_offset then unsettled[#unsettled + 1] = string.format('%.0f', offset) end
-      end
-      redis.call('HSET', meta, copies_field, table.concat(unsettled, ' '))
+    local n = 2
+    writes[2] = copies and format_fence(last, copies) or last
+    if not landmark and redis.call('HDEL', state, 'erased') == 1 then
+      redis.call('PERSIST', state) -- the user is back after an erasure, whose fences would have expired
     end
-    if known[4] then -- the user is back after an erasure, whose fences would have expired
-      redis.call('HDEL', meta, 'erased')
-      redis.call('PERSIST', meta)
+    if weighty then
+      if not landmark or (newest - landmark) / half_life > 32 then
+        if landmark then
+          move_landmark(state, landmark, newest)
+          known = get(state, 3 + n_names)
+        end
+        landmark, writes[3], writes[4], n = newest, 'landmark', newest, 4
+      end
+      local scale = 2 ^ ((newest - landmark) / half_life)
+      for i = 1, scale > 2 ^ -40 and n_names or 0 do
+        if added[i] > 0 then
+          local so_far = known[3 + i]
+          writes[n + 1] = fields[3 + i]
+          writes[n + 2] = struct.pack('<d', added[i] * scale + (so_far and struct.unpack('<d', so_far) or 0))
+          n = n + 2
+        end
+      end
+    end
+    if set(state, n) > 0 and redis.call('HLEN', state) > histogram_max * 1.25 then keep_heaviest(state) end
+    if #kept > 0 and redis.call('APPEND', recent, table.concat(kept)) > size * (sequence_max + 2 * ids_max) then
+      compact(state, recent)
     end
   end
   segments[u] = known[3] or ''

@@ -1,27 +1,29 @@
 -- What changed in one partition's item statistics after a version.
--- KEYS: statistics (hash), changes (zset), meta (hash).   ARGV: version known, most fields in one answer
--- Returns {version read up to, more to come 0|1, {field, record, field, record, ...}}
+-- KEYS: statistics (hash), changes (list), meta (hash).   ARGV: version known, about how many fields in one answer
+-- Returns {version read up to, newest version, {field, record, field, record, ...}}; without the third where the
+-- changes since the version known are no longer told apart.
 
 local known, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local newest = tonumber(redis.call('HGET', KEYS[3], 'version') or 0)
-if newest <= known then return {known, 0, {}} end
-local rows = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. known, newest, 'WITHSCORES', 'LIMIT', 0, most)
-local upto, more = newest, 0
-local n = #rows / 2
-if n == most then
-  -- a version's fields may straddle the cut: end before the last version seen, unless it is the only one
-  upto, more = tonumber(rows[2 * n]), 1
-  if tonumber(rows[2]) < upto then
-    while tonumber(rows[2 * n]) == upto do n = n - 1 end
-    upto = tonumber(rows[2 * n])
-  else
-    rows = redis.call('ZRANGEBYSCORE', KEYS[2], upto, upto, 'WITHSCORES')
-    n = #rows / 2
+local behind = newest - known
+if behind <= 0 then return {known, known, {}} end
+if behind > redis.call('LLEN', KEYS[2]) then return {known, newest} end
+local fields, is_in = {}, {}
+for i = -behind, -1 do
+  for _, field in ipairs(cmsgpack.unpack(redis.call('LINDEX', KEYS[2], i))) do
+    if not is_in[field] then
+      is_in[field], fields[#fields + 1] = true, field
+    end
   end
+  known = known + 1
+  if #fields >= most then break end
 end
 local out = {}
-for i = 1, n do
-  out[2 * i - 1] = rows[2 * i - 1]
-  out[2 * i] = redis.call('HGET', KEYS[1], rows[2 * i - 1])
+for from = 1, #fields, 1000 do -- as many as the Lua stack holds
+  local records = redis.call('HMGET', KEYS[1], unpack(fields, from, math.min(from + 999, #fields)))
+  for i = 1, #records do
+    out[#out + 1] = fields[from + i - 1]
+    out[#out + 1] = records[i]
+  end
 end
-return {upto, more, out}
+return {known, newest, out}

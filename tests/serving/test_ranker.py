@@ -12,8 +12,9 @@ from models.popularity import PopularityConfig
 from models.recommender import Recommender
 from serving.ranker import SEGMENT_SUPPORT, Ranker
 from streams.catalogue import Catalogue, keep_items
+from streams.packing import RECORD, ItemEvent
 from streams.settings import ListSettings, Settings
-from streams.state import RECORD, ItemEvent, Store, UserState
+from streams.state import Store, UserState
 from streams.trends import Trends
 from tests.conftest import MakeSettings
 from tests.streams.records import batch, record

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from models.interactions import NO_ITEM
 from models.labels import Action, Grade
 from models.popularity import Popularity, PopularityConfig
+from streams.packing import RECORD, ItemEvent, UserEvent
 from streams.settings import IngestSettings
-from streams.state import ItemEvent, Store, UserEvent, UserState
+from streams.state import Store, UserState
 from streams.trends import Trends
 from tests.conftest import MakeSettings
 
@@ -119,12 +120,13 @@ def test_state_is_bounded(on_store: OnStore) -> None:
     async def work(store: Store) -> tuple[UserState, int]:
         for offset in range(200):
             await store.apply_users(FENCE, {"ann": [watch(offset, offset, offset, (f"tag={offset}",))]})
-        [ids] = store.user_keys("ann", "ids")
-        return await read(store, "ann"), await store.client.strlen(ids)
+        [recent] = store.user_keys("ann", "recent")
+        return await read(store, "ann"), await store.client.strlen(recent)
 
-    state, ids = on_store(work, ingest=ingest)
+    state, recent = on_store(work, ingest=ingest)
     assert state.sequence["item"][-10:].tolist() == list(range(190, 200))
-    assert len(state.sequence) <= 20 and len(state.seen) <= 40 and len(state.histogram) <= 10 and ids <= 2 * 5 * 8
+    assert len(state.sequence) <= 20 and len(state.seen) <= 40 and len(state.histogram) <= 10
+    assert recent <= (10 + 2 * 5) * RECORD.itemsize
 
 
 def test_a_late_event_takes_its_place_in_the_sequence(on_store: OnStore) -> None:
@@ -161,12 +163,12 @@ def test_an_erased_user_leaves_nothing_but_fences(on_store: OnStore) -> None:
 
 def test_a_user_who_comes_back_after_an_erasure_is_kept_for_good(on_store: OnStore) -> None:
     async def work(store: Store) -> tuple[int, int]:
-        [meta] = store.user_keys("ann", "meta")
+        [state] = store.user_keys("ann", "state")
         await store.apply_users(FENCE, {"ann": [watch(0, 1, DAY)]})
         await store.put_user("fence:users:0", 0, "ann", b"", [])
-        erased = await store.client.ttl(meta)
+        erased = await store.client.ttl(state)
         await store.apply_users(FENCE, {"ann": [watch(1, 2, DAY)]})
-        return erased, await store.client.ttl(meta)
+        return erased, await store.client.ttl(state)
 
     erased, back = on_store(work)
     assert erased > 0 and back == -1
