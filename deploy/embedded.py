@@ -174,8 +174,7 @@ class Embedded:
                 name,
                 argv(port),
                 log_file=self._data_dir / "logs" / f"{name}.log",
-                # a server takes settings from the environment too: it gets none of the user's
-                env={key: os.environ[key] for key in ("PATH", "HOME", "TMPDIR", "LANG") if key in os.environ},
+                env=_environment(),
                 on_exit=self._died,
             )
             self._children.append(child)
@@ -226,7 +225,9 @@ class Embedded:
         return [str(program), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
     def _broker_argv(self, port: int) -> list[str]:
-        return [sys.executable, "-m", "deploy.broker", "--port", str(port), "--data", str(self._data_dir / "broker")]
+        folder = self._data_dir / "broker"
+        # -P: what lies in the folder that millstream is run in is not to be taken for its packages
+        return [sys.executable, "-P", "-m", "deploy.broker", "--port", str(port), "--data", str(folder)]
 
     def _write_run_file(self, servers: Servers) -> None:
         processes = {str(child.pid): psutil.Process(child.pid).create_time() for child in self._children}
@@ -264,6 +265,13 @@ def _end_orphans(data_dir: Path) -> None:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(orphans, timeout=5.0)
+
+
+def _environment() -> dict[str, str]:
+    """What a server gets to see: it takes settings from its environment too, and shall take none of the user's."""
+    kept = {key: os.environ[key] for key in ("PATH", "HOME", "TMPDIR", "LANG") if key in os.environ}
+    # the broker is found where this very file was
+    return kept | {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 def _free_port() -> int:
