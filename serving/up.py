@@ -1,6 +1,5 @@
 """`millstream up`: all roles on one machine, with the embedded servers where the URLs ask for them."""
 
-import asyncio
 import itertools
 import logging
 import queue
@@ -19,15 +18,11 @@ from typing import Final, NamedTuple, Self
 from deploy.child import Child
 from deploy.embedded import Embedded
 from streams.settings import Settings
-from streams.state import Store
-from streams.status import live_workers
 
 log = logging.getLogger(__name__)
 
-_DRAIN_S: Final = 10.0
 _GRACE_S: Final = 20.0
 _POLL_S: Final = 0.05
-_DRAIN_POLL_S: Final = 0.25
 _DELAY_S: Final = 1.0
 _DELAY_MAX_S: Final = 30.0
 #: A role that ran for so long before it crashed is started again with the first delay.
@@ -62,19 +57,6 @@ def scratch_settings(settings: Settings) -> Iterator[Settings]:
         yield settings.model_copy(update={"data_dir": Path(folder), "partitions": 1})
 
 
-def workers_are_idle(settings: Settings) -> bool:
-    """Whether every worker that runs has applied and answered all that it was sent, by what the workers tell of it."""
-
-    async def lags() -> list[int]:
-        store = Store(settings)
-        try:
-            return [worker.lag for worker in await live_workers(store)]
-        finally:
-            await store.close()
-
-    return not any(asyncio.run(lags()))
-
-
 class System:
     """A whole system: embedded servers where asked for, and roles that are started again when they crash.
 
@@ -91,7 +73,6 @@ class System:
         *,
         workers: int = 1,
         processes: Sequence[Role] | None = None,
-        drained: Callable[[Settings], bool] = workers_are_idle,
         echo: Callable[[str], None] | None = None,
     ) -> None:
         """Prepare to start; nothing runs yet.
@@ -99,15 +80,11 @@ class System:
         Args:
             workers: how many worker processes to run.
             processes: what to run in place of that many workers and a trainer, in the order of stopping.
-            drained: whether the workers have done all that is in the broker. The embedded broker forgets everything
-                when it stops, so before that this is waited for, up to 10 s.
             echo: called with each line that a role writes, its name before it; the lines are in the logs as well.
         """
         self.settings = settings
         self._roles = roles(workers) if processes is None else processes
-        self._drained = drained
         self._echo = echo
-        self._forgets = settings.embeds_broker
         self._embedded = Embedded(
             settings.data_dir, broker=settings.embeds_broker, redis=settings.embeds_redis, on_death=self._on_fault
         )
@@ -142,7 +119,7 @@ class System:
         self._hurry.set()
 
     def stop(self) -> None:
-        """Stop in order: workers drain and end, then the trainer, then broker and Redis."""
+        """Stop in order: workers, then the trainer, then broker and Redis."""
         try:
             if self._supervisor.ident is not None:
                 self._stopping.set()
@@ -177,7 +154,6 @@ class System:
                 self._await_news()
                 for running in self._due():
                     self._launch(running)
-            self._drain()
         except Exception as error:
             log.exception("the supervisor failed")
             self._on_fault(f"the roles cannot be run: {error}")
@@ -217,23 +193,6 @@ class System:
         for running in list(self._running.values()):
             if running.restart_at is not None and running.restart_at <= now and not self._stopping.is_set():
                 yield running
-
-    def _drain(self) -> None:
-        if not self._forgets or self._fault:
-            return
-        deadline = time.monotonic() + _DRAIN_S
-        # what the workers told before this moment may not know of the newest records
-        self._hurry.wait(2 * _DRAIN_POLL_S)
-        while any(running.alive for running in self._running.values()):
-            try:
-                if self._drained(self.settings) or self._hurry.wait(_DRAIN_POLL_S):
-                    return
-            except Exception as error:
-                log.warning("cannot tell whether the workers are done: %s", error)
-                return
-            if time.monotonic() > deadline:
-                log.warning("the workers were not done within %.0f s; stopping them now", _DRAIN_S)
-                return
 
     def _stop_roles(self) -> None:
         started = [self._running[role.name] for role in self._roles if role.name in self._running]

@@ -13,7 +13,7 @@ from streams.transport import BatchApp
 log = logging.getLogger(__name__)
 
 
-def make_app(settings: Settings, role: str, *, fetch_wait_ms: int | None = None) -> BatchApp:
+def make_app(settings: Settings, role: str) -> BatchApp:
     """An app of that role, which is also the name of its consumer group (under the topic prefix)."""
     kafka = settings.kafka
     datadir = settings.data_dir / "faust"  # Faust wants one even without tables
@@ -42,7 +42,6 @@ def make_app(settings: Settings, role: str, *, fetch_wait_ms: int | None = None)
     return BatchApp(
         f"{settings.topic_prefix}millstream-{role}",
         batch_max=settings.ingest.batch_max,
-        fetch_wait_ms=fetch_wait_ms or settings.ingest.fetch_wait_ms,
         **options,
     )
 

@@ -35,7 +35,6 @@ CONFIG_VARIABLE: Final = "MILLSTREAM_CONFIG"
 #: Variables of ours that are no settings.
 _OTHER_VARIABLES: Final = (CONFIG_VARIABLE, "MILLSTREAM_TEST_")
 _URLS: Final = ("broker_url", "redis_url")
-EMBEDDED_FETCH_WAIT_MS: Final = 5
 
 
 class SettingsError(Exception):
@@ -100,7 +99,6 @@ class IngestSettings(_Section):
     """What is read from the topics, and how much of a user is kept."""
 
     batch_max: Positive = Field(2000, description="the most records handled at once")
-    fetch_wait_ms: Positive = Field(20, description="how long the broker may hold a fetch that has nothing to bring")
     max_event_bytes: Positive = Field(65_536, description="a longer event is a dead letter")
     max_record_bytes: Positive = Field(262_144, description="a longer item or user record is a dead letter")
     max_future_s: PositiveSeconds = Field(86_400.0, description="an event further ahead of the clock is a dead letter")
@@ -257,10 +255,6 @@ class Settings(BaseSettings):
         """These settings with the URLs of the servers that run in place of each `embedded://`; None changes nothing."""
         urls = (("broker_url", broker_url, self.embeds_broker), ("redis_url", redis_url, self.embeds_redis))
         given: dict[str, Any] = {name: Url(url) for name, url, embedded in urls if url and embedded}
-        if "broker_url" in given:
-            # the embedded broker does not wake a waiting fetch when something comes: ask it more often
-            wait_ms = min(self.ingest.fetch_wait_ms, EMBEDDED_FETCH_WAIT_MS)
-            given["ingest"] = self.ingest.model_copy(update={"fetch_wait_ms": wait_ms})
         copy = self.model_copy(update=given)
         copy._origins = self._origins | dict.fromkeys(given, "embedded server")
         return copy

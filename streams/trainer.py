@@ -33,9 +33,6 @@ from streams.transport import BatchApp, RecordBatch, batches
 
 log = logging.getLogger(__name__)
 
-#: Nobody waits for the sample log: it need not ask the broker as often as ingest does.
-_FETCH_WAIT_MS = 100
-
 Announce = Callable[[str, bytes], Awaitable[object]]
 _ANSWER = msgspec.json.Decoder(Answer)
 
@@ -276,7 +273,7 @@ def new_version() -> str:
 def make_trainer(settings: Settings, logs: dict[str, str]) -> BatchApp:
     """The trainer's Faust app; `logs` are the identities of the topics' logs."""
     names = TopicNames.under(settings.topic_prefix)
-    app = make_app(settings, "trainer", fetch_wait_ms=_FETCH_WAIT_MS)
+    app = make_app(settings, "trainer")
     models = app.topic(names.models, key_serializer="raw", value_serializer="raw")
     store = Store(settings)
 

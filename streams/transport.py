@@ -10,7 +10,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import faust
 from aiokafka import ConsumerRecord
@@ -20,6 +20,10 @@ from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import StreamT
 from faust.types.tuples import TP, ConsumerMessage, ack_lock
+
+#: How long the broker may hold a fetch that has nothing to bring. What comes ends the wait, so freshness does not
+#: depend on it; but a partition that was full joins the next fetch only, after the one that waits for the others.
+_FETCH_WAIT_MS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         # Faust fixes the broker's long poll at 1.5 s. The Fetcher reads this attribute when the consumer starts.
-        consumer._fetch_max_wait_ms = self.app.fetch_wait_ms
+        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         return consumer
 
 
@@ -197,12 +201,10 @@ class BatchApp(faust.App):
 
     Attributes:
         batch_max: the most records in one batch.
-        fetch_wait_ms: how long the broker may hold a fetch that has nothing to bring.
     """
 
-    def __init__(self, *args: Any, batch_max: int, fetch_wait_ms: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, batch_max: int, **kwargs: Any) -> None:
         self.batch_max = batch_max
-        self.fetch_wait_ms = fetch_wait_ms
         super().__init__(*args, **kwargs)
 
     def _new_transport(self) -> _BatchTransport:

@@ -45,7 +45,6 @@ class Wire:
         self._consumer = AIOKafkaConsumer(
             auto_offset_reset="earliest",
             enable_auto_commit=False,
-            fetch_max_wait_ms=settings.ingest.fetch_wait_ms,
             **options,
         )
         self.store = Store(settings)

