@@ -27,9 +27,9 @@ def feature_names(popularity: PopularityConfig) -> tuple[str, ...]:
     """The features of a candidate.
 
     `sequence` and `two_tower` are the networks' scores, `neighbours` is the logarithm of the summed similarities, each
-    as the excess over what the popular candidates have, times the trust in the item: a model cannot tell good from bad
-    of what it has hardly met. `fresh` is what the trust lacks to 1; `share_…` is the logarithm of the item's share of
-    all positives, decayed at that half-life, above that floor.
+    as the excess over what the popular candidates have; a network's times the trust in the item: it cannot tell good
+    from bad of what it has hardly met. `fresh` is what the trust lacks to 1; `share_…` is the logarithm of the item's
+    share of all positives, decayed at that half-life, above that floor.
     """
     shares = (f"share_{half_life:g}s_{floor:g}" for floor in SHARE_FLOORS for half_life in popularity.half_lives_s)
     return (*MODELS, "fresh", *shares)
@@ -52,6 +52,7 @@ class Choices:
     @classmethod
     def together(cls, parts: list[Choices]) -> Choices:
         """Several sets as one."""
+        parts = [part for part in parts if len(part.chosen)]
         if not parts:
             none = np.zeros(0, dtype=np.int64)
             return cls(np.zeros((0, 0), dtype=np.float32), none, none)
@@ -77,10 +78,12 @@ class Blend:
 
     @classmethod
     def prior(cls, popularity: PopularityConfig) -> Blend:
-        """Weights for when nothing has been learnt: mostly what is popular, by half-lives of days to months."""
+        """Weights for when nothing has been learnt: more for a longer half-life, as its shares rest on more events."""
         names = feature_names(popularity)
         given = {"sequence": 0.3, "two_tower": 0.3, "neighbours": 0.3, "fresh": 0.5}
-        given |= {name: 0.25 for name in names if name.endswith(f"s_{SHARE_FLOORS[-1]:g}")}
+        shares = [name for name in names if name.endswith(f"s_{SHARE_FLOORS[-1]:g}")]
+        ranks = np.argsort(np.argsort(popularity.half_lives_s)) + 1
+        given |= dict(zip(shares, (ranks / ranks.sum()).tolist(), strict=True))
         return cls(names, np.array([given.get(name, 0.0) for name in names], dtype=np.float32))
 
     def score(self, features: Floats) -> Floats:

@@ -48,11 +48,13 @@ class NeighboursConfig:
     """Items liked together: within how many likes, how many are kept of each, and what counts of a user.
 
     Attributes:
+        damping: added to the likes of an item when its cosine is taken.
         recent, liked: a user's last so many actions count, if of at least this strength.
     """
 
     window: int = 50
-    size: int = 64
+    size: int = 100
+    damping: float = 20.0
     recent: int = 30
     liked: float = 0.75
 
@@ -64,17 +66,18 @@ class BlendConfig:
     Attributes:
         candidates: how many each source proposes.
         half_trust: likes in training at which the networks' scores of an item are half trusted.
-        neighbours_half_trust: the same for the neighbours, which learn from few.
-        prior_strength: how firmly the weights are held to those for when nothing has been learnt.
-        carried_strength: how firmly they are held to the incumbent's, which were learnt from as many choices before.
+        past_choices: the most choices of the past, spread over it, that the weights of all but the networks are learnt
+            from; each costs about a millisecond.
+        prior_strength: how firmly these weights are held to those for when nothing has been learnt.
+        past_strength: how firmly all weights are then held to these, when what is held out is learnt from.
         steps: the most steps of the optimiser.
     """
 
     candidates: int = 100
     half_trust: float = 20.0
-    neighbours_half_trust: float = 1.0
+    past_choices: int = 5_000
     prior_strength: float = 1.0
-    carried_strength: float = 60.0
+    past_strength: float = 60.0
     steps: int = 60
 
 
@@ -94,8 +97,8 @@ class TrainingConfig:
     Attributes:
         token_buckets: buckets of hashed content, profile and histogram tokens.
         profile_size, histogram_size: the most profile tokens and histogram entries of a user that the models read.
-        held_out_share, held_out_max: the newest slice, which blend and gate use: this share of the interactions, and at
-            most so many.
+        held_out_share, held_out_least, held_out_max: the newest slice, which blend and gate use: this share of the
+            interactions, but at least and at most so many; of a young log never more than half.
         replay_share: how many old events a fine-tune mixes in, for each new one.
         recency_half_life_s: event time after which an example counts half in training.
         least_weight: what the oldest examples still count.
@@ -113,6 +116,7 @@ class TrainingConfig:
     histogram_size: int = 32
     histogram_half_life_s: float = 2_592_000.0
     held_out_share: float = 0.1
+    held_out_least: int = 1_000
     held_out_max: int = 6000
     replay_share: float = 1.0
     recency_half_life_s: float = 2_592_000.0

@@ -1,7 +1,8 @@
 """Neighbours: which items the same users liked, as each item's nearest few; the memory beside the networks.
 
 Where users are few, counting together what was liked together beats what a network can learn of it; the blend finds
-out which of them to trust. The similarity is the cosine of co-occurrence (Sarwar et al., 2001).
+out which of them to trust. The similarity is the cosine of co-occurrence (Sarwar et al., 2001), damped as in
+`models.classics.ItemItem`: two items that one user alone ever liked must not crowd out everything else.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from models.users import UserBatch
 Floats = npt.NDArray[np.float32]
 _MAX_PAIRS = 20_000_000
 #: Added to the summed similarities before the logarithm.
-_FLOOR = 1e-2
+_FLOOR = 0.2
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ class Neighbours:
         pairs, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *keys]), return_counts=True)
         one, other = np.divmod(pairs, max(size, 1))
         degrees = np.bincount(items, minlength=size).astype(np.float32)
-        cosines = (counts / np.sqrt(degrees[one].astype(np.float64) * degrees[other])).astype(np.float32)
         source, target = np.concatenate([one, other]), np.concatenate([other, one])
-        cosines = np.concatenate([cosines, cosines])
+        norms = np.sqrt(degrees[source] * (degrees[target].astype(np.float64) + config.damping))
+        cosines = (np.concatenate([counts, counts]) / norms).astype(np.float32)
         ranked = np.lexsort((target, -cosines, source))
         source = source[ranked]
         places = np.arange(len(source)) - np.searchsorted(source, source)

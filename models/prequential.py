@@ -38,15 +38,18 @@ def popularity_before(log: Interactions, row: int, config: PopularityConfig, n_i
 
 
 def strides(
-    log: Interactions, wanted: npt.NDArray[np.bool_], start: int, stop: int, popularity: Popularity
+    log: Interactions, wanted: npt.NDArray[np.bool_], start: int, stop: int, popularity: Popularity, *, every: int = 1
 ) -> Iterator[Rows]:
-    """Walk the rows from `start` to `stop`, giving the wanted ones of each stride before `popularity` counts them."""
-    for left in range(start, stop, STRIDE):
-        right = min(left + STRIDE, stop)
-        rows = left + np.flatnonzero(wanted[left:right])
+    """Walk the rows from `start` to `stop`, giving the wanted ones of each stride before `popularity` counts them.
+
+    Args:
+        every: give those of one stride in so many.
+    """
+    for left in range(start, stop, STRIDE * every):
+        rows = left + np.flatnonzero(wanted[left : min(left + STRIDE, stop)])
         if len(rows):
             yield rows
-        _count(popularity, log, left, right)
+        _count(popularity, log, left, min(left + STRIDE * every, stop))
 
 
 def ranks_in_lists(

@@ -33,6 +33,8 @@ _SEQUENCE, _TWO_TOWER, _TRENDING, _NEIGHBOURS = (1 << place for place in range(l
 _SEEN: Final = 1 << 7
 TRENDING_VERSION: Final = "trending"
 
+#: Of the models whose scores are features, the networks come first.
+_NETWORKS: Final = MODELS.index("neighbours")
 #: An action of at least this strength counts as liking where the reason for a recommendation is looked for.
 _LIKED = 0.5
 _REASONS = 20
@@ -332,25 +334,25 @@ class Recommender:
             for column, (query, index) in enumerate(zip(queries, indexes, strict=True)):
                 models[:, column] = np.einsum("pd,pd->p", query[of, :-1], index.vectors[items, :-1])
         if near is not None:
-            models[:, 2] = Neighbours.logarithm(near[of, items])
+            models[:, _NETWORKS] = Neighbours.logarithm(near[of, items])
         # the popular candidates are the yardstick: an item of which the models know nothing is as good as they are
         now = popularity.shares()[items]
         importance = now.mean(axis=1) + np.float32(SHARE_FLOORS[0])
         total = np.bincount(of, importance, minlength=len(users))
-        trust = self._trust(items, self.config.blend.half_trust)
-        trusts = (trust, trust, self._trust(items, self.config.blend.neighbours_half_trust))
-        for model, how_far in enumerate(trusts):
+        trust = self._trust(items)
+        for model in range(len(MODELS)):
             summed = np.bincount(of, importance * models[:, model], minlength=len(users))
-            models[:, model] = (models[:, model] - (summed / np.maximum(total, 1e-12))[of]) * how_far
+            models[:, model] -= (summed / np.maximum(total, 1e-12))[of]
+        models[:, :_NETWORKS] *= trust[:, None]
         return np.concatenate([models, 1.0 - trust[:, None], log_shares(now)], axis=1, dtype=np.float32)
 
-    def _trust(self, items: npt.NDArray[np.int64], half: float) -> Floats:
-        """How far a model's scores of rows (p,) can be trusted, (p,) in [0, 1): a half at `half` likes learnt from."""
+    def _trust(self, items: npt.NDArray[np.int64]) -> Floats:
+        """How far the networks' scores of rows (p,) can be trusted, (p,) in [0, 1), by the likes learnt from."""
         likes = self.neighbours.likes if self.neighbours is not None else np.zeros(0, dtype=np.float32)
         known = items < len(likes)
         learnt = np.zeros(len(items), dtype=np.float32)
         learnt[known] = likes[items[known]]
-        return learnt / (learnt + np.float32(half))
+        return learnt / (learnt + np.float32(self.config.blend.half_trust))
 
     def _because(self, users: UserBatch, ranked: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         assert self.networks is not None

@@ -1,8 +1,10 @@
 """Training: from interactions to a staged artefact, gated on the newest events that no model was trained on.
 
-The newest slice is held out. The networks learn from what is before it; the blend learns on the slice's first half;
-on its second half the candidate is compared with the incumbent, by the lists each would have shown. Then the
-candidate catches up on the slice itself, for in a stream the newest events say the most.
+The newest slice is held out. The networks learn from what is before it. What the blend has to know of popularity and
+neighbours it learns from choices all over that past, as both can be had as of any moment; what the networks are worth
+it learns from the slice, which they have not seen. By the lists that each would have shown in the slice the candidate
+is compared with the incumbent, in each half with the blend that learnt from the other. Then the candidate catches up on
+the slice itself, for in a stream the newest events say the most.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal
 
@@ -22,9 +25,9 @@ from models.blend import Blend, Choices
 from models.config import TrainingConfig
 from models.features import BareItem, ItemContent, TokenTable, hash_tokens, histogram_keys
 from models.fitting import Lesson, fit_sequence, fit_towers
+from models.gate import LIST, scores, verdict
 from models.index import IndexRefused, VectorIndex
 from models.interactions import NO_ITEM, Interactions
-from models.metrics import gains, hits
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
 from models.prequential import choices_among_candidates, popularity_before, ranks_in_lists, strides, targets_of
@@ -37,9 +40,9 @@ from models.users import Histories
 Kind = Literal["retrain", "fine-tune"]
 Floats = npt.NDArray[np.float32]
 
-LIST = 10
 _ITEMS_AT_ONCE: Final = 65_536
 _HELD_OUT_OF_NEW: Final = 0.4
+_PAST_PARTS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -106,27 +109,32 @@ def train(
     course.fit(networks, weights, fine=fine, budget_s=0.8 * config.time_budget_s, rng=rng, progress=progress)
 
     progress("building the index", 0.7)
-    blend, strength = Blend.prior(popularity), config.blend.prior_strength
-    if before is not None and before.blend.names == blend.names:
-        blend, strength = before.blend, config.blend.carried_strength
-    candidate = course.recommender(version, networks, blend, held_out)
+    candidate = course.recommender(version, networks, Blend.prior(popularity), held_out)
     progress("learning the blend", 0.75)
-    first, second = course.choices(candidate, held_out, middle), course.choices(candidate, middle, len(log))
-    candidate.blend = blend.fitted(first, strength=strength, steps=config.blend.steps)
+    steps, strength = config.blend.steps, config.blend.past_strength
+    blend = candidate.blend.fitted(course.past_choices(held_out), strength=config.blend.prior_strength, steps=steps)
+    halves = (held_out, middle), (middle, len(log))
+    choices = [course.choices(candidate, *half) for half in halves]
+    crossed = [blend.fitted(other, strength=strength, steps=steps) for other in reversed(choices)]
 
     progress("comparing with what is in service", 0.85)
-    rivals = {"": candidate, "trending_": Recommender.trending_only(popularity, config)}
+    mine = []
+    for half, candidate.blend in zip(halves, crossed, strict=True):
+        mine.append(course.ranks(candidate, *half))
+    rivals = {"trending_": Recommender.trending_only(popularity, config)}
     if before is not None:
         rivals["incumbent_"] = before
-    metrics = course.compare(rivals, middle)
-    promoted, why = _verdict(metrics, before.version if before else None)
+    ranks = {prefix: course.ranks(rival, held_out, len(log)) for prefix, rival in rivals.items()}
+    ranks[""] = np.concatenate(mine)
+    in_service, rival = list(rivals.items())[-1]
+    promoted, why = verdict(ranks[""], ranks[in_service], rival.version)
+    metrics = scores(ranks) | {"gate_events": float(len(ranks[""]))}
 
     progress("catching up", 0.9)
-    both = Choices.together([first, second])
-    final_blend = blend.fitted(both, strength=strength, steps=config.blend.steps)
+    candidate.blend = blend.fitted(Choices.together(choices), strength=strength, steps=steps)
     course.catch_up(networks, held_out, rng)
     try:
-        final = course.recommender(version, networks, final_blend, len(log))
+        final = course.recommender(version, networks, candidate.blend, len(log))
     except IndexRefused as refused:
         final, promoted, why = candidate, False, str(refused)
     assert final.networks is not None
@@ -192,7 +200,8 @@ class Course:
     def held_out_from(self, trained_through: int | None) -> int:
         """The first row of the newest slice; the incumbent has not been trained on it either."""
         log = self.histories.log
-        start = len(log) - min(int(len(log) * self.config.held_out_share), self.config.held_out_max)
+        least = min(self.config.held_out_least, len(log) // 2)
+        start = len(log) - min(max(int(len(log) * self.config.held_out_share), least), self.config.held_out_max)
         if trained_through is not None:
             new = int(np.searchsorted(log.ts, trained_through, side="right"))
             # most of the new events are learnt from before the comparison, or the incumbent would have the same news
@@ -317,9 +326,12 @@ class Course:
                 for model, vectors in ((sequence, of_sequence), (towers, of_towers))
             ),
         )
-        liked = np.flatnonzero(self.targets[:stop])
-        neighbours = Neighbours.of(log.user[liked], log.item[liked], len(self.items), self.config.neighbours)
-        return Recommender(version, self.config, self.popularity, log.item_ids, together, neighbours, blend)
+        return Recommender(version, self.config, self.popularity, log.item_ids, together, self.neighbours(stop), blend)
+
+    def neighbours(self, stop: int) -> Neighbours:
+        """Who goes with whom as of log row `stop`."""
+        log, liked = self.histories.log, np.flatnonzero(self.targets[:stop])
+        return Neighbours.of(log.user[liked], log.item[liked], len(self.items), self.config.neighbours)
 
     @torch.no_grad()
     def _vectors(self, encode: Callable[[torch.Tensor, TokenTable], torch.Tensor]) -> Floats:
@@ -329,34 +341,43 @@ class Course:
             parts.append(encode(torch.from_numpy(rows), self.content.take(rows)).numpy())
         return np.concatenate(parts) if parts else np.zeros((0, self.config.sequence.dim), dtype=np.float32)
 
-    def choices(self, recommender: Recommender, start: int, stop: int) -> Choices:
-        """What users chose among its candidates in rows from `start` to `stop`."""
+    def past_choices(self, stop: int) -> Choices:
+        """What users chose up to log row `stop` among the candidates of popularity and neighbours as of then.
+
+        Choices are taken from all over the past but its first quarter, which there was little to choose by. Neighbours
+        are as old as they get between trainings.
+        """
+        edges = np.linspace(stop // 4, stop, _PAST_PARTS + 1).astype(int).tolist()
+        every = -(-int(self.targets[edges[0] : stop].sum()) // self.config.blend.past_choices)
+        parts = []
+        for start, end in pairwise(edges):
+            model = Recommender(
+                "", self.config, self.popularity, self.histories.log.item_ids, None, self.neighbours(start)
+            )
+            parts.append(self.choices(model, start, end, every=max(every, 1)))
+        return Choices.together(parts)
+
+    def choices(self, recommender: Recommender, start: int, stop: int, *, every: int = 1) -> Choices:
+        """What users chose among its candidates in rows from `start` to `stop`, of one stride in `every`."""
         log = self.histories.log
         popularity = popularity_before(log, start, self.popularity, len(self.items))
         return Choices.together(
             [
                 choices_among_candidates(recommender, self.histories, rows, popularity, self.allowed)
-                for rows in strides(log, self.targets, start, stop, popularity)
+                for rows in strides(log, self.targets, start, stop, popularity, every=every)
             ]
         )
 
-    def compare(self, rivals: Mapping[str, Recommender], start: int) -> dict[str, float]:
-        """Metrics of each rival's lists before the positives from row `start` on, under its prefix."""
+    def ranks(self, recommender: Recommender, start: int, stop: int) -> npt.NDArray[np.intp]:
+        """The ranks of the positives from row `start` to `stop` in the lists it would have shown before each, (k,)."""
         log = self.histories.log
-        for rival in rivals.values():
-            rival.admit(self.items)
+        recommender.admit(self.items)
         popularity = popularity_before(log, start, self.popularity, len(self.items))
-        ranks: dict[str, list[npt.NDArray[np.intp]]] = {prefix: [] for prefix in rivals}
-        for rows in strides(log, self.targets, start, len(log), popularity):
-            for prefix, rival in rivals.items():
-                ranks[prefix].append(ranks_in_lists(rival, self.histories, rows, popularity, self.allowed, n=LIST))
-        metrics: dict[str, float] = {}
-        for prefix, found in ranks.items():
-            together = np.concatenate(found) if found else np.zeros(0, np.intp)
-            metrics["gate_events"] = float(len(together))
-            metrics[f"{prefix}ndcg_at_10"] = float(gains(together, LIST).mean()) if len(together) else 0.0
-            metrics[f"{prefix}recall_at_10"] = float(hits(together, LIST).mean()) if len(together) else 0.0
-        return metrics
+        found = [
+            ranks_in_lists(recommender, self.histories, rows, popularity, self.allowed, n=LIST)
+            for rows in strides(log, self.targets, start, stop, popularity)
+        ]
+        return np.concatenate([np.zeros(0, np.intp), *found])
 
 
 def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityConfig) -> Recommender | None:
@@ -376,14 +397,6 @@ def _same_networks(one: TrainingConfig, other: TrainingConfig) -> bool:
     return all(
         getattr(one.sequence, name) == getattr(other.sequence, name) for name in ("dim", "blocks", "heads", "length")
     ) and all(getattr(one.towers, name) == getattr(other.towers, name) for name in ("dim", "hidden", "temperature"))
-
-
-def _verdict(metrics: Mapping[str, float], incumbent: str | None) -> tuple[bool, str]:
-    rival, name = ("incumbent_", incumbent) if incumbent is not None else ("trending_", "trending")
-    events = int(metrics["gate_events"])
-    mine, theirs = metrics["ndcg_at_10"], metrics[f"{rival}ndcg_at_10"]
-    why = f"ndcg@10 {mine:.4f} against {theirs:.4f} of {name}: {mine - theirs:+.4f} on {events} events"
-    return mine >= theirs, why
 
 
 def _silently(_stage: str, _done: float) -> None:

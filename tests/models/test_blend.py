@@ -38,7 +38,7 @@ def test_few_choices_move_the_weights_less_than_many() -> None:
 
 def test_sets_of_choices_join() -> None:
     one, other = choices(3, [1, 0, 0], seed=1), choices(2, [1, 0, 0], seed=2)
-    both = Choices.together([one, other])
+    both = Choices.together([one, Choices.together([]), other])
     assert both.of.tolist() == np.repeat(np.arange(5), 20).tolist()
     np.testing.assert_array_equal(both.features[both.chosen[3:]], other.features[other.chosen])
 
@@ -47,5 +47,6 @@ def test_before_anything_is_learnt_popularity_at_every_half_life_counts() -> Non
     config = PopularityConfig()
     prior = Blend.prior(config)
     assert prior.names == feature_names(config)
-    counted = [name for name, weight in zip(prior.names, prior.weights, strict=True) if weight and "share" in name]
+    counted = [weight for name, weight in zip(prior.names, prior.weights, strict=True) if weight and "share" in name]
     assert len(counted) == len(config.half_lives_s)
+    assert counted == sorted(counted), "the half-lives ascend: the longer rest on more events"

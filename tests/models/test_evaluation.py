@@ -6,7 +6,7 @@ import numpy as np
 
 from models.evaluation import evaluate_temporal
 from models.popularity import PopularityConfig
-from models.prequential import popularity_before, strides
+from models.prequential import STRIDE, popularity_before, strides
 from tests.models import world
 
 
@@ -37,3 +37,14 @@ def test_a_walk_meets_every_wanted_row_once_before_it_is_counted() -> None:
     np.testing.assert_allclose(
         popularity.shares(), popularity_before(log, 500, PopularityConfig(), 90).shares(), atol=1e-6
     )
+
+
+def test_a_thinned_walk_meets_whole_strides_and_counts_all_rows() -> None:
+    log = world.interactions(500)
+    popularity = popularity_before(log, 100, PopularityConfig(), 90)
+    met: list[int] = []
+    for rows in strides(log, np.ones(500, dtype=bool), 100, 500, popularity, every=3):
+        assert popularity.records[:, 0].max() == log.ts[rows[0] - 1]
+        met += rows.tolist()
+    assert met == [row for row in range(100, 500) if (row - 100) // STRIDE % 3 == 0]
+    np.testing.assert_array_equal(popularity.shares(), popularity_before(log, 500, PopularityConfig(), 90).shares())

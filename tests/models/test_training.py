@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from models.artefact import verify
+from models.blend import Blend
 from models.config import TrainingConfig
 from models.interactions import Interactions
 from models.popularity import PopularityConfig
 from models.recommender import Recommender
-from models.training import Kind, Outcome, train
+from models.training import Course, Kind, Outcome, train
 from tests.models import world
 
 
@@ -105,6 +106,37 @@ def test_next_to_no_data_still_makes_an_artefact(events: int, tmp_path: Path) ->
     log = world.interactions().rows(slice(0, events))
     run(log, tmp_path / "thin")
     assert Recommender.load(tmp_path / "thin").item_ids == [f"i{n}" for n in range(90)]
+
+
+def course_of(log: Interactions, config: TrainingConfig = world.SMALL) -> Course:
+    return Course.over(world.data(log), config, PopularityConfig(), [])
+
+
+@pytest.mark.parametrize(("events", "held_out"), [(10, 5), (1000, 500), (3000, 1000), (20_000, 2000), (90_000, 6000)])
+def test_of_a_young_log_more_is_held_out_but_never_more_than_half(events: int, held_out: int) -> None:
+    course = course_of(world.interactions(events))
+    assert course.held_out_from(None) == events - held_out
+
+
+def test_past_choices_know_nothing_of_what_came_later() -> None:
+    log = world.interactions()
+    item = log.item.copy()
+    item[1500:] = 7
+    one, other = (course_of(each).past_choices(1500) for each in (log, replace(log, item=item)))
+    assert len(one.chosen) > 200
+    np.testing.assert_array_equal(one.features, other.features)
+    np.testing.assert_array_equal(one.chosen, other.chosen)
+
+
+def test_past_choices_are_spread_over_the_past_and_show_what_neighbours_are_worth() -> None:
+    log = world.interactions()
+    blend = replace(world.SMALL.blend, past_choices=200)
+    choices = course_of(log, replace(world.SMALL, blend=blend)).past_choices(3000)
+    assert 50 < len(choices.chosen) <= 250
+    fitted = Blend.prior(PopularityConfig()).fitted(choices, strength=1.0, steps=60)
+    weights = dict(zip(fitted.names, fitted.weights.tolist(), strict=True))
+    assert weights["neighbours"] > 0.5, "users of one taste like the same"
+    assert weights["sequence"] == pytest.approx(0.3), "the networks were not asked"
 
 
 def test_the_configuration_survives_json_and_refuses_what_it_does_not_know() -> None:

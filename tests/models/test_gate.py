@@ -1,0 +1,37 @@
+"""The gate: a clear deficit is turned down, one that chance explains is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.gate import scores, verdict
+
+
+def test_a_clear_deficit_is_turned_down_and_a_gain_is_not() -> None:
+    found, missed = np.zeros(100, np.intp), np.where(np.arange(100) < 60, 0, -1)
+    promoted, why = verdict(missed, found, "v7")
+    assert not promoted
+    assert "0.6000 against 1.0000 of v7: -0.4000" in why
+    assert "on 100 events" in why
+    assert verdict(found, missed, "v7")[0]
+
+
+@pytest.mark.parametrize(("lost", "promoted"), [(52, True), (70, False)])
+def test_a_deficit_within_the_standard_error_is_let_pass(lost: int, promoted: bool) -> None:
+    # of 100 events on which the two differ, `lost` go to the other
+    mine = np.where(np.arange(100) < lost, -1, 0)
+    assert verdict(mine, -1 - mine, "v7")[0] is promoted
+
+
+def test_without_events_nothing_speaks_against_the_candidate() -> None:
+    none = np.zeros(0, np.intp)
+    assert verdict(none, none, "trending")[0]
+    assert scores({"": none}) == {"ndcg_at_10": 0.0, "recall_at_10": 0.0}
+
+
+def test_each_rival_is_scored_under_its_prefix() -> None:
+    metrics = scores({"": np.array([0, -1]), "incumbent_": np.array([0, 2])})
+    assert metrics["recall_at_10"] == 0.5
+    assert metrics["incumbent_recall_at_10"] == 1.0
+    assert metrics["incumbent_ndcg_at_10"] == pytest.approx(0.75)
