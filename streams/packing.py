@@ -1,4 +1,4 @@
-"""What the scripts of `streams/lua` are handed: events as flat numbers and bytes, since objects are what costs there."""
+"""What the scripts of `streams/lua` are handed: events as flat numbers and bytes, as objects are what costs there."""
 
 import hashlib
 import struct
