@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from models.artefact import ArtefactStore
 from models.recommender import SOURCES, Recommender
+from serving.explanation import Explanation
 from serving.ranker import Ranked, Ranker
 from streams.catalogue import Catalogue
 from streams.events import Cause, ListItem, Recommendations
@@ -90,19 +91,37 @@ class Engine:
             without: items not to list.
             publish: the lists are to be published, so each gets its user's next number.
         """
-        ranker = self._ranker
-        assert ranker is not None, "`take_changes` takes the first model in"
+        ranker = self._serving()
         states = await self._store.read_users(
             list(causes), length=ranker.length, histogram=ranker.histogram_size, publish=publish
         )
         return await self._rank(ranker, causes, states, size, without)
 
+    async def explain(self, user: str, item: str) -> Explanation:
+        """What becomes of an item that the catalogue knows when the user's list is made now."""
+        ranker = self._serving()
+        [state] = await self._store.read_users(
+            [user], length=ranker.length, histogram=ranker.histogram_size, publish=False
+        )
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(ranker.explain, state, ranker.now, self.catalogue.numbers[item])
+
+    async def related(self, item: str, n: int) -> list[tuple[str, float, str]]:
+        """At most `n` items like one that the catalogue knows, with the similarity and its source."""
+        ranker = self._serving()
+        async with self._one_at_a_time:
+            found = await asyncio.to_thread(ranker.related, self.catalogue.numbers[item], n)
+        return [(self.catalogue.ids[number], similarity, source) for number, similarity, source in found]
+
     async def list_of_nobody(self, user: str, *, size: int, without: Collection[str]) -> Recommendations:
         """A list for a user whose state cannot be read: what is trending."""
-        ranker = self._ranker
-        assert ranker is not None, "`take_changes` takes the first model in"
+        ranker = self._serving()
         [made] = await self._rank(ranker, {user: None}, [UserState.empty()], size, without)
         return made
+
+    def _serving(self) -> Ranker:
+        assert self._ranker is not None, "`take_changes` takes the first model in"
+        return self._ranker
 
     async def _rank(
         self,
@@ -112,9 +131,7 @@ class Engine:
         size: int | None,
         without: Collection[str],
     ) -> list[Recommendations]:
-        # what no event caused is answered at the stream's own time, which a replay of an old log keeps as well
-        stream_time = ranker.newest_ts or int(time.time() * 1000)
-        moments = [cause.ts if cause else stream_time for cause in causes.values()]
+        moments = [cause.ts if cause else ranker.now for cause in causes.values()]
         numbers = [self.catalogue.numbers[item] for item in without if item in self.catalogue.numbers]
         size = size or self._settings.lists.size
         async with self._one_at_a_time:

@@ -1,5 +1,6 @@
 """The ranker: the model in service with the catalogue and the live trends, ready to rank users."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -9,7 +10,9 @@ import numpy.typing as npt
 from models.features import hash_tokens, profile_tokens
 from models.popularity import Popularity
 from models.recommender import Ranking, Recommender
+from models.related import related
 from models.users import UserBatch
+from serving.explanation import Explanation, explain_ranked
 from streams.catalogue import Catalogue, decode_profile, segments_of
 from streams.events import UserRecord
 from streams.settings import Settings
@@ -62,9 +65,9 @@ class Ranker:
         return self.model.config.histogram_size
 
     @property
-    def newest_ts(self) -> int:
-        """The event time, in ms, of the newest event on any item: the time by the stream's own clock."""
-        return self._newest_ts
+    def now(self) -> int:
+        """The stream's own time, in ms: the newest event's on any item. A replay of an old log keeps it as well."""
+        return self._newest_ts or int(time.time() * 1000)
 
     def take_items(self, numbers: Iterable[int]) -> None:
         """Take in items that are new or changed."""
@@ -121,6 +124,25 @@ class Ranker:
             for row, at in enumerate(members):
                 lists[at] = self._ranked(ranking, row)
         return lists
+
+    def explain(self, state: UserState, moment: int, number: int) -> Explanation:
+        """What becomes of an item, by its number, when the user's list is made at that event time (ms)."""
+        row = int(self._rows[number])
+        seen = self._known_rows(state.seen)
+        if not self._allowed[row]:
+            return Explanation("withdrawn", 0)
+        if row in seen:
+            return Explanation("seen", 0)
+        profile = decode_profile(state.profile)
+        popularity = self._popularity_of(self._trend_of(state, profile))
+        batch = self._batch([state], [profile], [moment])
+        return explain_ranked(self.model, self.model.candidates(batch, popularity, self._allowed, [seen]), row)
+
+    def related(self, number: int, n: int) -> list[tuple[int, float, str]]:
+        """Items like one, the nearest first: number, similarity, and which source knows them to be alike."""
+        found = related(self.model, int(self._rows[number]), self._allowed, n)
+        sources = ["neighbours"] * found.together + ["two_tower"] * (len(found.rows) - found.together)
+        return list(zip(self._numbers[found.rows].tolist(), found.similarities.tolist(), sources, strict=True))
 
     def _trend_of(self, state: UserState, profile: UserRecord | None) -> str:
         """The segment whose trends the user gets: everyone's; without history the narrowest well supported one."""

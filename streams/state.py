@@ -248,6 +248,7 @@ class Store:
         newest = -1
         while known != newest:
             [(known, newest, *rest)] = await self._run("read_items", [(keys, [known, 20_000])])
+            rows: Iterable[tuple[bytes, bytes]]
             if rest:
                 rows = zip(rest[0][::2], rest[0][1::2], strict=True)
             else:  # too far behind: all there is, which is at least as new

@@ -29,7 +29,8 @@ _REMEMBERED: Final = 10_000
 #: Lists that a listener may lag behind before it is cut off.
 _QUEUE: Final = 1_000
 _RETRY_S: Final = 1.0
-_AWAY = (RedisError, OSError, asyncio.TimeoutError)
+#: What a call to Redis raises while it is away.
+AWAY = (RedisError, OSError, asyncio.TimeoutError)
 
 
 class Served(NamedTuple):
@@ -80,7 +81,7 @@ class Live:
             try:
                 await self.engine.take_changes()
                 self.warm = True
-            except _AWAY as error:
+            except AWAY as error:
                 log.warning("Redis is away, the last known state serves: %s", error)
                 await asyncio.sleep(_RETRY_S)
             await asyncio.sleep(self.settings.api.sync_s)
@@ -97,7 +98,7 @@ class Live:
             if published is not None and size <= self.settings.lists.size and not without:
                 return Served(msgspec.structs.replace(published, items=published.items[:size]), "published")
             [made] = await self.engine.lists({user: None}, size=size, without=without, publish=False)
-        except _AWAY as error:
+        except AWAY as error:
             return await self._without_state(user, size, without, f"Redis is away: {error}")
         return Served(made, "computed")
 
@@ -207,7 +208,7 @@ class Live:
         try:
             async with asyncio.timeout(1.0):
                 await self.store.ping()
-        except _AWAY as error:
+        except AWAY as error:
             return f"Redis is away: {error or 'no answer within 1 s'}"
         return None
 

@@ -15,6 +15,7 @@ from streams.events import MAX_ID, encode
 router = APIRouter(prefix="/v1", dependencies=[Depends(needs("read"))])
 
 UserId = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="the user, as events name it")]
+ItemId = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="the item, as events name it")]
 
 
 class Place(BaseModel):
@@ -55,14 +56,7 @@ async def recommendations(
 
     One is also made now when more places are asked for than a published list has, or when items are excluded.
     """
-    live: Live = request.app.state.live
-    if not live.warm:
-        raise Problem(
-            503,
-            "Not ready",
-            "the catalogue and the trends are not read yet; /readyz tells",
-            headers={"Retry-After": "1"},
-        )
+    live = warm(request)
     served = await live.recommendations(user_id, n or live.settings.lists.size, frozenset(exclude or ()))
     request.app.state.metrics.lists.labels(served.origin).inc()
     return _answer(live, served)
@@ -70,11 +64,10 @@ async def recommendations(
 
 def _answer(live: Live, served: Served) -> RecommendationList:
     made = served.recommendations
-    catalogue = live.engine.catalogue
     places = [
         Place(
             item_id=place.item_id,
-            title=catalogue.items[catalogue.numbers[place.item_id]].title if place.item_id in catalogue.numbers else "",
+            title=title(live, place.item_id),
             score=place.score,
             sources=place.sources,
             reason=place.reason,
@@ -125,3 +118,19 @@ async def stream(
 
     headers: dict[str, Any] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(told(), media_type="text/event-stream", headers=headers)
+
+
+def warm(request: Request) -> Live:
+    """What the API holds, once it can serve."""
+    live: Live = request.app.state.live
+    if not live.warm:
+        detail = "the catalogue and the trends are not read yet; /readyz tells"
+        raise Problem(503, "Not ready", detail, headers={"Retry-After": "1"})
+    return live
+
+
+def title(live: Live, item_id: str) -> str:
+    """The item's title; empty for one that no record describes."""
+    catalogue = live.engine.catalogue
+    number = catalogue.numbers.get(item_id)
+    return "" if number is None else catalogue.items[number].title

@@ -2,23 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from aiokafka.errors import KafkaError
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from serving.api.access import needs
 from serving.api.live import Live, now_ms
 from serving.api.problems import Problem, described
-from serving.api.reads import UserId
-from streams.events import MAX_ID, BadRecord, decode_item, decode_user, encode
+from serving.api.reads import ItemId, UserId
+from streams.events import BadRecord, decode_item, decode_user, encode
 from streams.ingest import checked_event
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(needs("write"))])
-
-ItemId = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="the item, as events name it")]
 
 _RAW_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -5,11 +5,13 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
+import pytest
 
 from models.config import TrainingConfig
 from models.labels import Action
 from models.popularity import PopularityConfig
 from models.recommender import Recommender
+from serving.explanation import Explanation
 from serving.ranker import SEGMENT_SUPPORT, Ranker
 from streams.catalogue import Catalogue, keep_items
 from streams.packing import RECORD, ItemEvent
@@ -95,7 +97,7 @@ def test_the_most_liked_come_first_and_what_was_seen_is_left_out(make_settings: 
             ["c", "a"],
             [],
         ]
-        assert ranker.newest_ts == NOW
+        assert ranker.now == NOW
 
     on_bench(make_settings(), work)
 
@@ -196,5 +198,35 @@ def test_a_segment_of_a_few_events_is_not_trusted(make_settings: MakeSettings) -
 def test_before_any_item_every_list_is_empty(make_settings: MakeSettings) -> None:
     async def work(bench: Bench) -> None:
         assert bench.listed(await bench.ranker(), state(), state(profile=PROFILE)) == [[], []]
+
+    on_bench(make_settings(), work)
+
+
+def test_the_fate_of_every_item_is_told_and_its_parts_add_up(make_settings: MakeSettings) -> None:
+    async def work(bench: Bench) -> None:
+        names = [f"i{at}" for at in range(9)]
+        await bench.describe(*names)
+        for at, name in enumerate(names[:8]):  # i8 is liked by nobody, so no source proposes it
+            await bench.like(name, 1 + at // 2)  # equal ones among them
+        await bench.describe("i3", start=20, gone=True)
+        ranker = await bench.ranker()
+        of = state([5])
+        [listed] = bench.listed(ranker, of)
+        fates = {name: ranker.explain(of, NOW, bench.catalogue.numbers[name]) for name in names}
+        assert {name: fate.fate for name, fate in fates.items() if fate.fate != "ranked"} == {
+            "i3": "withdrawn",
+            "i5": "seen",
+            "i8": "not proposed",
+        }
+        assert [name for name, _ in sorted(ranks(fates), key=lambda pair: pair[1])] == listed
+        assert sorted(rank for _, rank in ranks(fates)) == list(range(1, 7))
+        scores = {name: fates[name].score for name in listed}
+        mean = sum(scores.values()) / len(scores)
+        for name in listed:
+            assert sum(adds for _, adds in fates[name].parts) == pytest.approx(scores[name] - mean, abs=1e-4)
+            assert fates[name].sources == ("trending",)
+
+    def ranks(fates: dict[str, Explanation]) -> list[tuple[str, int]]:
+        return [(name, fate.rank) for name, fate in fates.items() if fate.fate == "ranked"]
 
     on_bench(make_settings(), work)

@@ -16,6 +16,7 @@ from deploy.embedded import Embedded
 from serving.api.access import digest
 from serving.api.app import make_api
 from streams import topics
+from streams.catalogue import Catalogue
 from streams.events import Cause, ListItem, Recommendations, encode
 from streams.ingest import ingest, read_batch
 from streams.settings import ApiSettings, Settings
@@ -65,8 +66,7 @@ class Api:
 
         async def work(store: Store) -> None:
             rows: RecordBatch = batch([record(start + at, json.dumps(e).encode()) for at, e in enumerate(events)])
-            catalogue = self.client.app.state.live.engine.catalogue  # type: ignore[attr-defined]
-            await ingest(read_batch(rows, self.settings), "log", store, catalogue, self.settings)
+            await ingest(read_batch(rows, self.settings), "log", store, Catalogue(store), self.settings)
 
         self.in_store(work)
 
@@ -139,6 +139,27 @@ def test_a_computed_list_takes_no_number_of_the_published_ones(api: Api) -> None
         return state.list_number
 
     assert api.in_store(next_number) == 1
+
+
+def test_the_fate_of_an_item_is_told(api: Api) -> None:
+    api.apply(*(like(f"u{n}", "a") for n in range(3)), like("u1", "b"), like("ann", "c"))
+    wait_until(lambda: items(api.listed("ann")) == ["a", "b"], "the trends are known")
+
+    def fate(item: str) -> dict[str, Any]:
+        return dict(api.client.get("/v1/users/ann/explain", params={"item": item}).json())
+
+    assert (fate("a")["fate"], fate("a")["rank"], fate("b")["rank"]) == ("ranked", 1, 2)
+    assert "rank 2 of 2 candidates" in fate("b")["says"] and fate("b")["parts"]
+    assert fate("c")["fate"] == "seen" and fate("c")["rank"] is None
+    assert api.client.get("/v1/users/ann/explain", params={"item": "z"}).status_code == 404
+
+
+def test_what_is_like_an_item_is_not_known_before_a_model_is(api: Api) -> None:
+    assert api.client.get("/v1/items/a/related").status_code == 404
+    api.apply(like("ann", "a"))
+    wait_until(lambda: api.client.get("/v1/items/a/related").status_code == 200, "the item is known")
+    answer = api.client.get("/v1/items/a/related").json()
+    assert answer["items"] == [] and "no model" in answer["explanation"]
 
 
 def test_titles_come_with_the_items(api: Api) -> None:
