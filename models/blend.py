@@ -18,6 +18,8 @@ from models.prior import SHARE_FLOORS
 
 Floats = npt.NDArray[np.float32]
 
+#: A feature that spreads less than this (the likes on a young stream are few) must not make up for it by a huge weight.
+_LEAST_SPREAD = 0.3
 
 #: The models whose scores are features.
 MODELS = ("sequence", "two_tower", "neighbours")
@@ -82,8 +84,8 @@ class Blend:
         names = feature_names(popularity)
         given = {"sequence": 0.3, "two_tower": 0.3, "neighbours": 0.3, "fresh": 0.5}
         shares = [name for name in names if name.endswith(f"s_{SHARE_FLOORS[-1]:g}")]
-        ranks = np.argsort(np.argsort(popularity.half_lives_s)) + 1
-        given |= dict(zip(shares, (ranks / ranks.sum()).tolist(), strict=True))
+        firmness = (np.argsort(np.argsort(popularity.half_lives_s)) + 1.0) ** 2
+        given |= dict(zip(shares, (firmness / firmness.sum()).tolist(), strict=True))
         return cls(names, np.array([given.get(name, 0.0) for name in names], dtype=np.float32))
 
     def score(self, features: Floats) -> Floats:
@@ -106,7 +108,7 @@ class Blend:
         # only differences between a user's candidates matter, so that is what the scale is taken of
         means = torch.zeros(users, features.shape[1]).index_add_(0, of, features) / torch.bincount(of)[:, None]
         features = features - means[of]
-        scale = features.std(dim=0).clamp_min(1e-4)
+        scale = features.std(dim=0).clamp_min(_LEAST_SPREAD)
         features = features / scale
         prior = torch.from_numpy(self.weights) * scale
         weights = prior.clone().requires_grad_()

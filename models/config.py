@@ -75,9 +75,9 @@ class BlendConfig:
 
     candidates: int = 100
     half_trust: float = 20.0
-    past_choices: int = 5_000
+    past_choices: int = 3_000
     prior_strength: float = 1.0
-    past_strength: float = 60.0
+    past_strength: float = 300.0
     steps: int = 60
 
 

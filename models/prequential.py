@@ -18,7 +18,7 @@ from models.popularity import Popularity, PopularityConfig
 from models.recommender import Recommender
 from models.users import Histories
 
-STRIDE = 16
+STRIDE = 32
 
 Rows = npt.NDArray[np.int64]
 

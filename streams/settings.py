@@ -133,7 +133,9 @@ class TrainingSettings(_Section):
     every_s: PositiveSeconds = Field(86_400.0, description="event time between two fine-tunes")
     min_events: Positive = Field(10_000, description="events that a fine-tune due by time needs at least")
     retrain_every_events: Positive = Field(100_000, description="events between two full trainings")
-    retrain_every_s: PositiveSeconds = Field(604_800.0, description="event time between two full trainings")
+    retrain_every_s: PositiveSeconds = Field(
+        604_800.0, description="event time between two full trainings, if half as much again came in it"
+    )
     max_events: Positive = Field(2_000_000, description="the newest events that a training reads at most")
     segment_events: Positive = Field(50_000, description="rows in one file of the sample log")
     flush_s: PositiveSeconds = Field(1.0, description="clock time after which gathered rows are written")

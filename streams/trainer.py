@@ -24,7 +24,7 @@ from streams.app import make_app
 from streams.events import BadRecord, Event, ModelAnnouncement, encode
 from streams.ingest import checked_event
 from streams.sample_log import SampleLog
-from streams.settings import Settings
+from streams.settings import Settings, TrainingSettings
 from streams.state import Store
 from streams.status import TRAINER, Due, TrainerStatus
 from streams.topics import TopicNames
@@ -33,12 +33,15 @@ from streams.transport import BatchApp, RecordBatch, batches
 
 log = logging.getLogger(__name__)
 
+#: How many times the events of the last full training there must be for one that is due by time.
+_GROWN = 1.5
+
 Announce = Callable[[str, bytes], Awaitable[object]]
 _ANSWER = msgspec.json.Decoder(Answer)
 
 
 @dataclass
-class _Milestones:
+class Milestones:
     """Where the last training and the last retraining stood, in events logged and event time; kept over restarts."""
 
     trained_events: int = 0
@@ -46,6 +49,13 @@ class _Milestones:
     retrained_events: int = 0
     retrained_ts: int = 0
     newest_ts: int = 0
+
+    def retraining_is_due(self, logged: int, training: TrainingSettings) -> bool:
+        """Whether the next training is a full one, by the events logged since the last or by event time."""
+        many = logged >= self.retrained_events + training.retrain_every_events
+        long = self.newest_ts >= self.retrained_ts + training.retrain_every_s * 1000.0
+        # a log of years is soon through with that time: where little came in it, a fine-tune says as much for less
+        return many or (long and logged >= _GROWN * self.retrained_events)
 
 
 class Trainer:
@@ -157,11 +167,8 @@ class Trainer:
         return self._due().is_due(self._log.rows, self._milestones.newest_ts)
 
     def _next_kind(self) -> Kind:
-        training = self._settings.training
-        last = self._milestones
-        many = self._log.rows >= last.retrained_events + training.retrain_every_events
-        long = last.newest_ts >= last.retrained_ts + training.retrain_every_s * 1000.0
-        return "retrain" if self._artefacts.current() is None or many or long else "fine-tune"
+        due = self._milestones.retraining_is_due(self._log.rows, self._settings.training)
+        return "retrain" if self._artefacts.current() is None or due else "fine-tune"
 
     async def _train(self) -> None:
         async with self._files:
@@ -253,10 +260,10 @@ class Trainer:
 
     # -- milestones
 
-    def _load_milestones(self) -> _Milestones:
+    def _load_milestones(self) -> Milestones:
         if self._milestones_path.exists():
-            return msgspec.json.decode(self._milestones_path.read_bytes(), type=_Milestones)
-        return _Milestones()
+            return msgspec.json.decode(self._milestones_path.read_bytes(), type=Milestones)
+        return Milestones()
 
     def _save_milestones(self) -> None:
         staged = self._milestones_path.with_suffix(".tmp")

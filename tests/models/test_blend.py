@@ -36,6 +36,14 @@ def test_few_choices_move_the_weights_less_than_many() -> None:
     assert 0 < few < 0.5 * many
 
 
+def test_a_feature_that_hardly_ever_differs_gets_no_huge_weight() -> None:
+    start = Blend(NAMES, np.zeros(3, dtype=np.float32))
+    told = choices(100, [0.0, 0.0, 0.0])
+    told.features[:, 1] = 0.0
+    told.features[told.chosen[:3], 1] = 0.01
+    assert 0 < start.fitted(told, strength=1.0, steps=60).weights[1] < 1.0
+
+
 def test_sets_of_choices_join() -> None:
     one, other = choices(3, [1, 0, 0], seed=1), choices(2, [1, 0, 0], seed=2)
     both = Choices.together([one, Choices.together([]), other])

@@ -21,7 +21,7 @@ from streams.settings import Settings, TrainingSettings
 from streams.state import Store
 from streams.status import Due, TrainerStatus, live_workers, trainer_status
 from streams.topics import TopicNames
-from streams.trainer import Trainer, new_version
+from streams.trainer import Milestones, Trainer, new_version
 from tests.conftest import MakeSettings
 from tests.streams.records import batch, record
 from tests.waiting import ended, wait_until
@@ -85,6 +85,18 @@ def test_a_training_is_due_by_events_or_by_event_time_with_enough_events(
     logged: int, newest_ts: int, wanted: bool
 ) -> None:
     assert Due(events=100, ts=1000.0, least=50).is_due(logged, newest_ts) is wanted
+
+
+@pytest.mark.parametrize(
+    ("logged", "newest_ts", "wanted"),
+    [(299, 8 * DAY, False), (300, 8 * DAY, True), (300, 8 * DAY - 1, False), (1199, 0, False), (1200, 0, True)],
+)
+def test_a_full_training_is_due_by_events_or_by_event_time_if_the_log_has_grown(
+    logged: int, newest_ts: int, wanted: bool
+) -> None:
+    last = Milestones(retrained_events=200, retrained_ts=DAY, newest_ts=newest_ts)
+    training = TrainingSettings(retrain_every_events=1000, retrain_every_s=7 * 86_400.0)
+    assert last.retraining_is_due(logged, training) is wanted
 
 
 def test_the_first_training_waits_for_events_alone() -> None:
