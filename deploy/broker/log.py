@@ -165,12 +165,12 @@ class PartitionLog:
             self._segments.pop(0).delete()
 
     def retain(self) -> None:
-        """Delete the segments, never the last, that the rules say are too old or too much."""
+        """Delete the segments that the rules say are too old or too much."""
         now = time.time() * 1000
         size = sum(segment.size for segment in self._segments)
         keep_ms, keep_bytes = self._rules.retention_ms, self._rules.retention_bytes
         kept_from = 0
-        for segment in self._segments[:-1]:
+        for segment in self._segments:
             too_old = 0 <= keep_ms < now - segment.newest_ms
             too_much = 0 <= keep_bytes <= size - segment.size
             if not too_old and not too_much:

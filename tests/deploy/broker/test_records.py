@@ -218,8 +218,7 @@ async def test_deleted_records_are_gone_from_the_disk_too(broker: str, tmp_path:
 
 async def test_old_segments_go_by_the_topics_retention(broker: str) -> None:
     one = len(batch(b"x" * 200))
-    by_size = {"segment_bytes": str(2 * one), "retention_bytes": str(4 * one), "retention_ms": "-1"}
-    await make_topic(broker, "size", **by_size)
+    await make_topic(broker, "size", segment_bytes=str(2 * one), retention_bytes=str(4 * one), retention_ms="-1")
     await make_topic(broker, "age", segment_bytes=str(2 * one), retention_ms="60000")
     await make_topic(broker, "compacted", segment_bytes=str(2 * one), retention_ms="1", cleanup_policy="compact")
     for name in ("size", "age", "compacted"):
@@ -231,7 +230,7 @@ async def test_old_segments_go_by_the_topics_retention(broker: str) -> None:
         consumer.assign([TopicPartition("size", 0)])
         consumer.seek(TopicPartition("size", 0), 4)
         assert (await consumer.getone()).offset == 4
-    assert {tp.topic: start for tp, start in starts.items()} == {"size": 4, "age": 8, "compacted": 0}
+    assert {tp.topic: start for tp, start in starts.items()} == {"size": 4, "age": 9, "compacted": 0}
 
 
 async def test_the_round_trip_takes_no_longer_after_20_000_batches(broker: str, tmp_path: Path) -> None:
