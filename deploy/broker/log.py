@@ -1,6 +1,7 @@
 """A partition's log: batches appended to the last segment, read from any, and deleted by whole segments."""
 
 import asyncio
+import logging
 import time
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from deploy.broker import batch
 from deploy.broker.batch import BatchHeader
 from deploy.broker.producers import Producers
 from deploy.broker.segment import Segment
+
+log = logging.getLogger(__name__)
 
 NO_TIME: Final = -1
 
@@ -58,11 +61,14 @@ class PartitionLog:
         bases = sorted(int(path.stem) for path in folder.glob("*.log")) or [self.start_offset]
         self._segments: list[Segment] = []
         for base in bases:
+            segment = Segment(folder, base)
             if self._segments and base != self.end_offset:
-                # never seen without someone else's hand in the folder: what follows a gap cannot be read in order
-                raise OSError(f"{folder}: records {self.end_offset} to {base - 1} are missing")
-            self._segments.append(Segment(folder, base))
-            self._segments[-1].load(lambda header: self._producers.note(header, header.base_offset))
+                # a power cut may take the end of a segment and leave the next one: nobody can read past the gap
+                log.error("%s: %d bytes follow a gap and are deleted", segment.path, segment.path.stat().st_size)
+                segment.delete()
+                continue
+            segment.load(lambda header: self._producers.note(header, header.base_offset))
+            self._segments.append(segment)
         # a crash may have taken the end with it that the start was moved to
         self.start_offset = min(max(self.start_offset, self._segments[0].base_offset), self.end_offset)
 
@@ -165,12 +171,12 @@ class PartitionLog:
             self._segments.pop(0).delete()
 
     def retain(self) -> None:
-        """Delete the segments, never the last, that the rules say are too old or too much."""
+        """Delete the segments that the rules say are too old or too much."""
         now = time.time() * 1000
         size = sum(segment.size for segment in self._segments)
         keep_ms, keep_bytes = self._rules.retention_ms, self._rules.retention_bytes
         kept_from = 0
-        for segment in self._segments[:-1]:
+        for segment in self._segments:
             too_old = 0 <= keep_ms < now - segment.newest_ms
             too_much = 0 <= keep_bytes <= size - segment.size
             if not too_old and not too_much:
@@ -180,12 +186,12 @@ class PartitionLog:
         self.delete_before(max(kept_from, self.start_offset))
 
     def _roll(self) -> None:
-        self._segments[-1].sync()
         self._segments.append(Segment(self._folder, self.end_offset))
 
     def sync(self) -> None:
-        """Bring all of it onto the disk; the segments before the last have been when they were closed."""
-        self._segments[-1].sync()
+        """Bring all of it onto the disk."""
+        for segment in self._segments:
+            segment.sync()
 
     def close(self) -> None:
         """Let go of the files."""

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient
 
 from deploy.embedded import AlreadyRunning, Embedded, EmbeddedError, Servers, find
 from tests.waiting import ended, wait_until
@@ -80,6 +81,21 @@ def test_redis_keeps_its_state_over_a_restart_and_nothing_is_left_running(tmp_pa
     assert ended(pid)
     with embedded as servers:
         assert redis_of(servers).get("kept") == b"yes"
+
+
+def test_the_broker_keeps_its_topics_over_a_restart(tmp_path: Path) -> None:
+    identities = set()
+    embedded = Embedded(tmp_path, redis=False)
+    for number in range(2):
+        with embedded as servers:
+            server = urlsplit(servers.broker_url or "").netloc
+            producer = KafkaProducer(bootstrap_servers=server)
+            assert producer.send("kept", b"%d" % number).get(timeout=20).offset == number
+            producer.close()
+            admin = KafkaAdminClient(bootstrap_servers=server)
+            identities |= {(topic["name"], topic["topic_id"]) for topic in admin.describe_topics()}
+            admin.close()
+    assert len(identities) == 1
 
 
 def test_a_server_that_dies_is_told_of(tmp_path: Path) -> None:

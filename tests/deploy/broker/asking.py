@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import time
 from typing import Any
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -49,11 +50,12 @@ class Asking:
         self._writer.close()
 
 
-def batch(*values: bytes, at_ms: int = 1_000, producer: int = -1, sequence: int = -1) -> bytes:
-    """A record batch; each value's timestamp is one ms after the one before."""
+def batch(*values: bytes, at_ms: int | None = None, producer: int = -1, sequence: int = -1) -> bytes:
+    """A record batch; each value's timestamp is one ms after the one before, the first by default now."""
+    first_ms = int(time.time() * 1000) if at_ms is None else at_ms
     builder = DefaultRecordBatchBuilder(2, 0, 0, producer, 0 if producer >= 0 else -1, sequence, 1 << 20)
     for number, value in enumerate(values):
-        builder.append(number, at_ms + number, None, value, [])
+        builder.append(number, first_ms + number, None, value, [])
     return bytes(builder.build())
 
 

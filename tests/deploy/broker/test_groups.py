@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from kafka import KafkaConsumer, errors
+from kafka import KafkaConsumer, OffsetAndMetadata, errors
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.protocol.consumer import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
@@ -81,7 +81,12 @@ async def test_kafka_python_and_the_admin_tools_see_the_same(topic: str) -> None
         (described,) = admin.describe_groups(["kp"]).values()
         assert described["group_state"] == "Stable"
         assert len(described["members"]) == 1
+        assert admin.delete_groups(["kp"]) == {"kp": "NonEmptyGroupError"}
+        consumer.commit({tp: OffsetAndMetadata(0, "", -1) for tp in consumer.assignment()})
         consumer.close()
+        assert set(admin.list_group_offsets(["kp"])["kp"]) == {P0, P1}
+        assert admin.delete_groups(["kp"]) == {"kp": "OK"}
+        assert admin.list_groups() == []
         admin.close()
 
     await asyncio.to_thread(consume_and_look)

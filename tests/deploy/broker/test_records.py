@@ -183,7 +183,7 @@ async def test_an_idempotent_client_works_and_its_ids_are_its_own(broker: str) -
 
 
 async def test_offsets_are_found_by_time(broker: str) -> None:
-    await make_topic(broker)
+    await make_topic(broker, retention_ms="-1")
     for at_ms in (100, 300, 200, 400):
         await append(broker, "t", batch(b"a", b"b", at_ms=at_ms))
     async with AIOKafkaConsumer(bootstrap_servers=broker) as consumer:
@@ -218,8 +218,7 @@ async def test_deleted_records_are_gone_from_the_disk_too(broker: str, tmp_path:
 
 async def test_old_segments_go_by_the_topics_retention(broker: str) -> None:
     one = len(batch(b"x" * 200))
-    by_size = {"segment_bytes": str(2 * one), "retention_bytes": str(4 * one), "retention_ms": "-1"}
-    await make_topic(broker, "size", **by_size)
+    await make_topic(broker, "size", segment_bytes=str(2 * one), retention_bytes=str(4 * one), retention_ms="-1")
     await make_topic(broker, "age", segment_bytes=str(2 * one), retention_ms="60000")
     await make_topic(broker, "compacted", segment_bytes=str(2 * one), retention_ms="1", cleanup_policy="compact")
     for name in ("size", "age", "compacted"):
@@ -231,7 +230,7 @@ async def test_old_segments_go_by_the_topics_retention(broker: str) -> None:
         consumer.assign([TopicPartition("size", 0)])
         consumer.seek(TopicPartition("size", 0), 4)
         assert (await consumer.getone()).offset == 4
-    assert {tp.topic: start for tp, start in starts.items()} == {"size": 4, "age": 8, "compacted": 0}
+    assert {tp.topic: start for tp, start in starts.items()} == {"size": 4, "age": 9, "compacted": 0}
 
 
 async def test_the_round_trip_takes_no_longer_after_20_000_batches(broker: str, tmp_path: Path) -> None:
@@ -266,7 +265,7 @@ async def test_the_round_trip_takes_no_longer_after_20_000_batches(broker: str, 
 
 def test_a_torn_tail_is_cut_off_wherever_it_was_torn(tmp_path: Path) -> None:
     log = PartitionLog(tmp_path, LogRules())
-    whole = [log.append(batch(b"%d" % number)) for number in range(3)]
+    whole = [log.append(batch(b"%d" % number, at_ms=number)) for number in range(3)]
     log.close()
     (path,) = tmp_path.glob("*.log")
     data = path.read_bytes()
@@ -275,9 +274,22 @@ def test_a_torn_tail_is_cut_off_wherever_it_was_torn(tmp_path: Path) -> None:
         path.write_bytes(data[:torn])
         again = PartitionLog(tmp_path, LogRules())
         assert (again.end_offset, path.stat().st_size) == (2, second)
-        assert again.append(batch(b"2")) == whole[2]
+        assert again.append(batch(b"2", at_ms=2)) == whole[2]
         assert path.read_bytes() == data
         again.close()
+
+
+def test_what_follows_a_lost_end_is_deleted(tmp_path: Path) -> None:
+    log = PartitionLog(tmp_path, LogRules(segment_bytes=1))
+    for number in range(4):
+        log.append(batch(b"%d" % number))
+    log.close()
+    (tmp_path / f"{1:020d}.log").write_bytes(b"")
+    again = PartitionLog(tmp_path, LogRules())
+    assert again.append(batch(b"1")).base_offset == 1
+    assert values(again.read(0, 1 << 20, at_least_one=True)) == [b"0"]
+    assert values(again.read(1, 1 << 20, at_least_one=True)) == [b"1"]
+    again.close()
 
 
 def test_rubbish_at_the_end_is_cut_off(tmp_path: Path) -> None:
