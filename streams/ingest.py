@@ -1,7 +1,9 @@
 """Ingest: a batch of the events topic into every user's state and the item statistics, each event exactly once."""
 
+import asyncio
 import logging
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -80,39 +82,66 @@ def read_batch(batch: RecordBatch, settings: Settings) -> Reads:
     return reads
 
 
-async def ingest(read: Reads, log_id: str, store: Store, catalogue: Catalogue, settings: Settings) -> Ingested:
-    """Apply a batch to the state in Redis. A redelivered batch changes nothing, and its users are owed lists again."""
-    batch, reads, dead = read
-    done = Ingested(dead=list(dead))
+class Lane:
+    """What keeps the batches of one partition in order while several of them are on their way.
+
+    One batch goes to the users while the one before it goes to the item statistics: Redis has work while this process
+    decodes and packs. The locks hand over in the order of asking.
+    """
+
+    def __init__(self) -> None:
+        self.users = asyncio.Lock()
+        self.items = asyncio.Lock()
+        self.unsettled: deque[int] = deque()
+
+
+async def ingest(
+    read: Reads, log_id: str, store: Store, catalogue: Catalogue, settings: Settings, lane: Lane
+) -> Ingested:
+    """Apply a batch to the state in Redis. A redelivered batch changes nothing, and its users are owed lists again.
+
+    Batches of a partition share a lane and are to be started in their order.
+    """
+    fence = fence_field(log_id, read.batch.partition)
+    done = Ingested(dead=list(read.dead))
+    async with lane.users:
+        by_user = await _by_user(read, catalogue, settings, done)
+        user_events = {user: [_user_event(r, catalogue, settings) for r in rows] for user, rows in by_user.items()}
+        lane.unsettled.append(read.batch.first_offset)
+        verdicts, segments = await store.apply_users(fence, user_events, unsettled=min(lane.unsettled))
+    async with lane.items:
+        tallies = [(letter.offset, "dead_letters") for letter in done.dead]
+        item_events: list[ItemEvent] = []
+        for user, events in user_events.items():
+            for event, verdict in zip(events, verdicts[user], strict=True):
+                tallies.append((event.offset, "copies" if verdict == COPY else "applied"))
+                done.applied += verdict == APPLIED
+                done.copies += verdict == COPY
+                if verdict != COPY and event.item != NO_ITEM:
+                    positive = event.grade.label == POSITIVE
+                    item_events.append(ItemEvent(event.offset, event.item, event.ts, positive, segments[user]))
+            last = by_user[user][-1]
+            done.causes[user] = Cause(
+                event_id=last.event.event_id or "", ts=last.event.ts, arrived_at=max(last.record.timestamp, 0)
+            )
+        await store.apply_items(read.batch.partition, fence, read.batch.last_offset, item_events, tallies)
+        lane.unsettled.popleft()
+    _log_dead(done.dead)
+    return done
+
+
+async def _by_user(read: Reads, catalogue: Catalogue, settings: Settings, done: Ingested) -> dict[str, list[_Read]]:
+    """The events to apply, by user, their items numbered."""
     await catalogue.sync()
+    reads = read.events
     if settings.ingest.unknown_items == "reject":
         reads = _reject_unknown(reads, catalogue, done)
     else:
         await catalogue.number([r.event.item_id for r in reads if r.event.item_id])
-    fence = fence_field(log_id, batch.partition)
     by_user: dict[str, list[_Read]] = {}
     for one in reads:
         by_user.setdefault(one.event.user_id, []).append(one)
-    user_events = {user: [_user_event(r, catalogue, settings) for r in rows] for user, rows in by_user.items()}
-    verdicts, segments = await store.apply_users(fence, user_events) if user_events else ({}, {})
-    item_events: list[ItemEvent] = []
-    tallies = [(letter.offset, "dead_letters") for letter in done.dead]
-    for user, events in user_events.items():
-        for event, verdict in zip(events, verdicts[user], strict=True):
-            tallies.append((event.offset, "copies" if verdict == COPY else "applied"))
-            done.applied += verdict == APPLIED
-            done.copies += verdict == COPY
-            if verdict != COPY and event.item != NO_ITEM:
-                positive = event.grade.label == POSITIVE
-                item_events.append(ItemEvent(event.offset, event.item, event.ts, positive, segments[user]))
-        last = by_user[user][-1]
-        done.causes[user] = Cause(
-            event_id=last.event.event_id or "", ts=last.event.ts, arrived_at=max(last.record.timestamp, 0)
-        )
-    item_events.sort(key=lambda event: event.offset)
-    await store.apply_items(batch.partition, fence, batch.last_offset, item_events, tallies)
-    _log_dead(done.dead)
-    return done
+    return by_user
 
 
 def _reject_unknown(reads: list[_Read], catalogue: Catalogue, done: Ingested) -> list[_Read]:

@@ -1,4 +1,4 @@
-"""What the scripts of `streams/lua` are handed: events as flat numbers and bytes, since objects are what costs there."""
+"""What the scripts of `streams/lua` are handed: events as flat numbers and bytes, as objects are what costs there."""
 
 import hashlib
 import struct
@@ -78,7 +78,9 @@ def pack_user_events(users: Iterable[Sequence[UserEvent]], half_life_ms: float) 
             else:
                 flat += offset, 0, 0
             digest = hashlib.blake2b(event_id.encode(), digest_size=8).digest()
-            records.append(_RECORD_STRUCT.pack(digest, item if is_action else 0, action, label, is_action, strength, ts))
+            records.append(
+                _RECORD_STRUCT.pack(digest, item if is_action else 0, action, label, is_action, strength, ts)
+            )
         numbers += newest, len(own), len(events)
         numbers += [names.setdefault(HISTOGRAM + key, len(names) + 1) for key in own]
         numbers += flat

@@ -119,9 +119,13 @@ class Store:
     # -- users
 
     async def apply_users(
-        self, fence: str, events: dict[str, list[UserEvent]]
+        self, fence: str, events: dict[str, list[UserEvent]], *, unsettled: int
     ) -> tuple[dict[str, str], dict[str, list[str]]]:
         """Apply events, of one batch or of several that follow on each other, to their users' state.
+
+        Args:
+            unsettled: the first offset of the partition whose item statistics are not known to be applied: below it
+                no redelivery asks for a verdict again.
 
         Returns:
             Per user a string of verdicts (`APPLIED`, `REDELIVERED`, `COPY`), one character an event, and the segments.
@@ -135,13 +139,11 @@ class Store:
             ingest.histogram_max,
             half_life_ms,
         ]
-        # what lies before a batch is settled: no redelivery asks for its verdicts again
-        first_offset = min(event.offset for some in events.values() for event in some)
         calls = []
         for users in self._per_call(events):
             names, numbers, records = pack_user_events([events[user] for user in users], half_life_ms)
             keys = [key for user in users for key in self.user_keys(user, "state", "recent")]
-            calls.append((keys, [pack([fence, first_offset, limits, names, numbers]), records]))
+            calls.append((keys, [pack([fence, unsettled, limits, names, numbers]), records]))
         verdicts: dict[str, str] = {}
         segments: dict[str, list[str]] = {}
         answers = await self._run("apply_users", calls)
@@ -224,7 +226,7 @@ class Store:
         while known != newest:
             [(known, newest, *rest)] = await self._run("read_items", [(keys, [known, 20_000])])
             if rest:
-                rows = zip(rest[0][::2], rest[0][1::2], strict=True)
+                rows = list(zip(rest[0][::2], rest[0][1::2], strict=True))
             else:  # too far behind: all there is, which is at least as new
                 known = newest
                 rows = [row async for row in self.client.hscan_iter(keys[0], count=5000)]
