@@ -15,7 +15,7 @@ from serving.refresh import Owed, Refresh
 from streams.app import make_app
 from streams.catalogue import Catalogue, keep_items, keep_users
 from streams.events import DeadLetter, encode
-from streams.ingest import Lane, ingest, read_batch
+from streams.ingest import Lane, Reads, ingest, read_batch
 from streams.settings import Settings
 from streams.state import Store
 from streams.status import WORKER, WorkerStatus
@@ -66,9 +66,8 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
         lanes: defaultdict[int, Lane] = defaultdict(Lane)
         room = asyncio.Semaphore(IN_FLIGHT)
 
-        async def take(batch: RecordBatch, acknowledge: Callable[[], object]) -> None:
-            reads = read_batch(batch, settings)
-            done = await ingest(reads, logs[names.events], store, catalogue, settings, lanes[batch.partition])
+        async def apply(reads: Reads, acknowledge: Callable[[], object]) -> None:
+            done = await ingest(reads, logs[names.events], store, lanes[reads.batch.partition])
             status.applied += done.applied
             status.copies += done.copies
             await settle(Owed(acknowledge, causes=done.causes, pending=await bury(done.dead)))
@@ -77,7 +76,7 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
         async with asyncio.TaskGroup() as group:
             async for batch, acknowledge in batches(stream):
                 await room.acquire()
-                group.create_task(take(batch, acknowledge))
+                group.create_task(apply(await read_batch(batch, catalogue, settings), acknowledge))
 
     @app.agent(app.batch_topic(names.items), name="catalogue")
     async def keep_catalogue(stream: StreamT[RecordBatch]) -> None:

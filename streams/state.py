@@ -69,6 +69,8 @@ class Store:
         self.cluster = self._target.cluster
         url = self._target.url.get_secret_value()
         self.client: Any = RedisCluster.from_url(url, **options) if self.cluster else Redis.from_url(url, **options)
+        # a cluster's client keeps a few connections a node: more calls than that at once would only queue
+        self._gate = asyncio.Semaphore(32)
         self._sources = {path.stem: path.read_text() for path in _SCRIPTS.glob("*.lua")}
         self._shas = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._sources.items()
@@ -305,22 +307,15 @@ class Store:
         return [some[at : at + size] for at in range(0, len(some), size)]
 
     async def _run(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        if self.cluster:
-            # the client keeps a few connections a node; more calls than that at once would only queue
-            gate = asyncio.Semaphore(32)
-
-            async def one(keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-                async with gate:
-                    return await self._evaluate(name, keys, arguments)
-
-            return list(await asyncio.gather(*(one(*call) for call in calls)))
-        return [await self._evaluate(name, *call) for call in calls]
+        # all at once: Redis is not to wait between two of them until this process gets round to it
+        return list(await asyncio.gather(*(self._evaluate(name, *call) for call in calls)))
 
     async def _evaluate(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        try:
-            return await self.client.evalsha(self._shas[name], len(keys), *keys, *arguments)
-        except NoScriptError:  # a server that is new, or was restarted
-            return await self.client.eval(self._sources[name], len(keys), *keys, *arguments)
+        async with self._gate:
+            try:
+                return await self.client.evalsha(self._shas[name], len(keys), *keys, *arguments)
+            except NoScriptError:  # a server that is new, or was restarted
+                return await self.client.eval(self._sources[name], len(keys), *keys, *arguments)
 
 
 def fence_field(log: str, partition: int) -> str:

@@ -40,8 +40,8 @@ class Bench:
     settings: Settings
 
     async def take(self, *records: ConsumerRecord) -> Ingested:
-        reads = read_batch(batch(records), self.settings)
-        return await ingest(reads, LOG, self.store, self.catalogue, self.settings, Lane())
+        reads = await read_batch(batch(records), self.catalogue, self.settings)
+        return await ingest(reads, LOG, self.store, Lane())
 
     async def user(self, name: str) -> UserState:
         [state] = await self.store.read_users([name], length=1000, histogram=1000)
