@@ -69,7 +69,8 @@ class SequenceModel(nn.Module):
     @torch.no_grad()
     def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The users' queries (B, dim), with the items' vectors (rows, dim) as they are in the index."""
-        self.eval()
+        if self.training:  # setting it is slow
+            self.eval()
         real = users.items >= 0
         lengths = real.sum(axis=1)
         longest = int(lengths.max(initial=0))

@@ -72,7 +72,8 @@ class TwoTowers(nn.Module):
 
         They are scaled so that their inner products with items are the scores of the softmax.
         """
-        self.eval()
+        if self.training:  # setting it is slow
+            self.eval()
         scaled: npt.NDArray[np.float32] = (
             self.of_users(users, torch.from_numpy(vectors[np.maximum(users.items, 0)])) / self.config.temperature
         ).numpy()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from serving.refresh import Owed, Refresh
 from streams.app import make_app
 from streams.catalogue import Catalogue, keep_items, keep_users
 from streams.events import DeadLetter, encode
-from streams.ingest import Reads, ingest, read_batch
+from streams.ingest import Lane, Reads, ingest, read_batch
 from streams.settings import Settings
 from streams.state import Store
 from streams.status import WORKER, WorkerStatus
@@ -60,32 +61,23 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
             await asyncio.gather(*owing.pending)
             owing.acknowledge()
 
-    async def apply(reads: Reads, acknowledge: Callable[[], object]) -> None:
-        done = await ingest(reads, logs[names.events], store, catalogue, settings)
-        status.applied += done.applied
-        status.copies += done.copies
-        await settle(Owed(acknowledge, causes=done.causes, pending=await bury(done.dead)))
-
     @app.agent(app.batch_topic(names.events), name="ingest")
     async def ingest_events(stream: StreamT[RecordBatch]) -> None:
         """Apply several batches at once, those of one partition in their order: Redis works while this one decodes."""
-        newest: dict[int, asyncio.Task[None]] = {}
+        lanes: defaultdict[int, Lane] = defaultdict(Lane)
         room = asyncio.Semaphore(IN_FLIGHT)
 
-        async def take(
-            batch: RecordBatch, acknowledge: Callable[[], object], before: asyncio.Task[None] | None
-        ) -> None:
-            reads = read_batch(batch, settings)
-            if before is not None:
-                await before
-            await apply(reads, acknowledge)
+        async def apply(reads: Reads, acknowledge: Callable[[], object]) -> None:
+            done = await ingest(reads, logs[names.events], store, lanes[reads.batch.partition])
+            status.applied += done.applied
+            status.copies += done.copies
+            await settle(Owed(acknowledge, causes=done.causes, pending=await bury(done.dead)))
             room.release()
 
         async with asyncio.TaskGroup() as group:
             async for batch, acknowledge in batches(stream):
                 await room.acquire()
-                before = newest.get(batch.partition)
-                newest[batch.partition] = group.create_task(take(batch, acknowledge, before))
+                group.create_task(apply(await read_batch(batch, catalogue, settings), acknowledge))
 
     @app.agent(app.batch_topic(names.items), name="catalogue")
     async def keep_catalogue(stream: StreamT[RecordBatch]) -> None:

@@ -1,8 +1,10 @@
 """Ingest: a batch of the events topic into every user's state and the item statistics, each event exactly once."""
 
+import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiokafka import ConsumerRecord
@@ -32,8 +34,8 @@ class Ingested:
         applied, copies: events that changed the state, and exact copies of events that did before.
     """
 
-    causes: dict[str, Cause] = field(default_factory=dict)
-    dead: list[DeadLetter] = field(default_factory=list)
+    causes: dict[str, Cause]
+    dead: list[DeadLetter]
     applied: int = 0
     copies: int = 0
 
@@ -44,10 +46,11 @@ class _Read(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """A batch decoded: its events, and what could not be used."""
+    """A batch made ready: per user its events and the cause of a list, and what could not be used."""
 
     batch: RecordBatch
-    events: list[_Read]
+    events: dict[str, list[UserEvent]]
+    causes: dict[str, Cause]
     dead: list[DeadLetter]
 
 
@@ -68,54 +71,76 @@ def checked_event(raw: bytes | None, settings: Settings, now_ms: float) -> Event
     return event
 
 
-def read_batch(batch: RecordBatch, settings: Settings) -> Reads:
-    """Decode a batch of the events topic."""
-    reads = Reads(batch, [], [])
+async def read_batch(batch: RecordBatch, catalogue: Catalogue, settings: Settings) -> Reads:
+    """Decode a batch of the events topic, number its items and grade its events."""
+    dead: list[DeadLetter] = []
+    reads: list[_Read] = []
     now_ms = time.time() * 1000.0
     for record in batch:
         try:
-            reads.events.append(_Read(record, checked_event(record.value, settings, now_ms)))
+            reads.append(_Read(record, checked_event(record.value, settings, now_ms)))
         except BadRecord as bad:
-            reads.dead.append(dead_letter(record, bad))
-    return reads
-
-
-async def ingest(read: Reads, log_id: str, store: Store, catalogue: Catalogue, settings: Settings) -> Ingested:
-    """Apply a batch to the state in Redis. A redelivered batch changes nothing, and its users are owed lists again."""
-    batch, reads, dead = read
-    done = Ingested(dead=list(dead))
+            dead.append(dead_letter(record, bad))
     await catalogue.sync()
     if settings.ingest.unknown_items == "reject":
-        reads = _reject_unknown(reads, catalogue, done)
+        reads = _reject_unknown(reads, catalogue, dead)
     else:
         await catalogue.number([r.event.item_id for r in reads if r.event.item_id])
+    events: dict[str, list[UserEvent]] = {}
+    last: dict[str, _Read] = {}
+    for read in reads:
+        user = read.event.user_id
+        events.setdefault(user, []).append(_user_event(read, catalogue, settings))
+        last[user] = read
+    causes = {
+        user: Cause(event_id=event.event_id or "", ts=event.ts, arrived_at=max(record.timestamp, 0))
+        for user, (record, event) in last.items()
+    }
+    return Reads(batch, events, causes, dead)
+
+
+class Lane:
+    """What keeps the batches of one partition in order while several of them are on their way.
+
+    One batch goes to the users while the one before it goes to the item statistics, so that Redis has work while this
+    process decodes and packs. The locks hand over in the order of asking.
+    """
+
+    def __init__(self) -> None:
+        self.users = asyncio.Lock()
+        self.items = asyncio.Lock()
+        self.unsettled: deque[int] = deque()
+
+
+async def ingest(reads: Reads, log_id: str, store: Store, lane: Lane) -> Ingested:
+    """Apply a batch to the state in Redis. A redelivered batch changes nothing, and its users are owed lists again.
+
+    Batches of a partition share a lane and are to be started in their order.
+    """
+    batch = reads.batch
     fence = fence_field(log_id, batch.partition)
-    by_user: dict[str, list[_Read]] = {}
-    for one in reads:
-        by_user.setdefault(one.event.user_id, []).append(one)
-    user_events = {user: [_user_event(r, catalogue, settings) for r in rows] for user, rows in by_user.items()}
-    verdicts, segments = await store.apply_users(fence, user_events) if user_events else ({}, {})
-    item_events: list[ItemEvent] = []
-    tallies = [(letter.offset, "dead_letters") for letter in done.dead]
-    for user, events in user_events.items():
-        for event, verdict in zip(events, verdicts[user], strict=True):
-            tallies.append((event.offset, "copies" if verdict == COPY else "applied"))
-            done.applied += verdict == APPLIED
-            done.copies += verdict == COPY
-            if verdict != COPY and event.item != NO_ITEM:
-                positive = event.grade.label == POSITIVE
-                item_events.append(ItemEvent(event.offset, event.item, event.ts, positive, segments[user]))
-        last = by_user[user][-1]
-        done.causes[user] = Cause(
-            event_id=last.event.event_id or "", ts=last.event.ts, arrived_at=max(last.record.timestamp, 0)
-        )
-    item_events.sort(key=lambda event: event.offset)
-    await store.apply_items(batch.partition, fence, batch.last_offset, item_events, tallies)
+    done = Ingested(reads.causes, reads.dead)
+    async with lane.users:
+        lane.unsettled.append(batch.first_offset)
+        verdicts, segments = await store.apply_users(fence, reads.events, unsettled=min(lane.unsettled))
+    async with lane.items:
+        tallies = [(letter.offset, "dead_letters") for letter in done.dead]
+        item_events: list[ItemEvent] = []
+        for user, events in reads.events.items():
+            for event, verdict in zip(events, verdicts[user], strict=True):
+                tallies.append((event.offset, "copies" if verdict == COPY else "applied"))
+                done.applied += verdict == APPLIED
+                done.copies += verdict == COPY
+                if verdict != COPY and event.item != NO_ITEM:
+                    positive = event.grade.label == POSITIVE
+                    item_events.append(ItemEvent(event.offset, event.item, event.ts, positive, segments[user]))
+        await store.apply_items(batch.partition, fence, batch.last_offset, item_events, tallies)
+        lane.unsettled.popleft()
     _log_dead(done.dead)
     return done
 
 
-def _reject_unknown(reads: list[_Read], catalogue: Catalogue, done: Ingested) -> list[_Read]:
+def _reject_unknown(reads: list[_Read], catalogue: Catalogue, dead: list[DeadLetter]) -> list[_Read]:
     known: list[_Read] = []
     for read in reads:
         item_id = read.event.item_id
@@ -124,7 +149,7 @@ def _reject_unknown(reads: list[_Read], catalogue: Catalogue, done: Ingested) ->
             known.append(read)
         else:
             bad = BadRecord(f"the catalogue has no item {item_id!r}, and ingest.unknown_items is 'reject'", "item_id")
-            done.dead.append(dead_letter(read.record, bad))
+            dead.append(dead_letter(read.record, bad))
     return known
 
 

@@ -74,6 +74,8 @@ class Store:
         self.cluster = self._target.cluster
         url = self._target.url.get_secret_value()
         self.client: Any = RedisCluster.from_url(url, **options) if self.cluster else Redis.from_url(url, **options)
+        # a cluster's client keeps a few connections a node: more calls than that at once would only queue
+        self._gate = asyncio.Semaphore(32)
         self._sources = {path.stem: path.read_text() for path in _SCRIPTS.glob("*.lua")}
         self._shas = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._sources.items()
@@ -132,9 +134,13 @@ class Store:
     # -- users
 
     async def apply_users(
-        self, fence: str, events: dict[str, list[UserEvent]]
+        self, fence: str, events: dict[str, list[UserEvent]], *, unsettled: int
     ) -> tuple[dict[str, str], dict[str, list[str]]]:
         """Apply events, of one batch or of several that follow on each other, to their users' state.
+
+        Args:
+            unsettled: the first offset of the partition whose item statistics are not known to be applied: below it
+                no redelivery asks for a verdict again.
 
         Returns:
             Per user a string of verdicts (`APPLIED`, `REDELIVERED`, `COPY`), one character an event, and the segments.
@@ -148,13 +154,11 @@ class Store:
             ingest.histogram_max,
             half_life_ms,
         ]
-        # what lies before a batch is settled: no redelivery asks for its verdicts again
-        first_offset = min(event.offset for some in events.values() for event in some)
         calls = []
         for users in self._per_call(events):
             names, numbers, records = pack_user_events([events[user] for user in users], half_life_ms)
             keys = [key for user in users for key in self.user_keys(user, "state", "recent")]
-            calls.append((keys, [pack([fence, first_offset, limits, names, numbers]), records]))
+            calls.append((keys, [pack([fence, unsettled, limits, names, numbers]), records]))
         verdicts: dict[str, str] = {}
         segments: dict[str, list[str]] = {}
         answers = await self._run("apply_users", calls)
@@ -250,7 +254,7 @@ class Store:
             [(known, newest, *rest)] = await self._run("read_items", [(keys, [known, 20_000])])
             rows: Iterable[tuple[bytes, bytes]]
             if rest:
-                rows = zip(rest[0][::2], rest[0][1::2], strict=True)
+                rows = list(zip(rest[0][::2], rest[0][1::2], strict=True))
             else:  # too far behind: all there is, which is at least as new
                 known = newest
                 rows = [row async for row in self.client.hscan_iter(keys[0], count=5000)]
@@ -329,22 +333,15 @@ class Store:
         return [some[at : at + size] for at in range(0, len(some), size)]
 
     async def _run(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        if self.cluster:
-            # the client keeps a few connections a node; more calls than that at once would only queue
-            gate = asyncio.Semaphore(32)
-
-            async def one(keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-                async with gate:
-                    return await self._evaluate(name, keys, arguments)
-
-            return list(await asyncio.gather(*(one(*call) for call in calls)))
-        return [await self._evaluate(name, *call) for call in calls]
+        # all at once: Redis is not to wait between two of them until this process gets round to it
+        return list(await asyncio.gather(*(self._evaluate(name, *call) for call in calls)))
 
     async def _evaluate(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        try:
-            return await self.client.evalsha(self._shas[name], len(keys), *keys, *arguments)
-        except NoScriptError:  # a server that is new, or was restarted
-            return await self.client.eval(self._sources[name], len(keys), *keys, *arguments)
+        async with self._gate:
+            try:
+                return await self.client.evalsha(self._shas[name], len(keys), *keys, *arguments)
+            except NoScriptError:  # a server that is new, or was restarted
+                return await self.client.eval(self._sources[name], len(keys), *keys, *arguments)
 
 
 def fence_field(log: str, partition: int) -> str:

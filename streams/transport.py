@@ -39,6 +39,10 @@ class RecordBatch:
         return iter(self.records)
 
     @property
+    def first_offset(self) -> int:
+        return int(self.records[0].offset)
+
+    @property
     def last_offset(self) -> int:
         return int(self.records[-1].offset)
 

@@ -1,6 +1,6 @@
 -- Applies the events of several users to their own state; each user's fence moves in the same call.
 -- KEYS: per user: state (hash), recent (string); their layout is told in docs/architecture.md.
--- ARGV[1], msgpack: {fence field, first offset of the batch, {limits}, {name, ...}, {number, ...}}
+-- ARGV[1], msgpack: {fence field, first offset not settled, {limits}, {name, ...}, {number, ...}}
 --   limits: {actions, items seen, event ids, histogram entries, half-life in ms}
 --   names: the histogram fields that the call needs, each once
 --   numbers, per user: newest ts in ms, how many names and events it has, its names' places among all; per event:
@@ -9,7 +9,7 @@
 -- Returns {verdicts, {segments per user}}: per event 'a' applied now, 'r' applied by an earlier delivery, 'd' a copy.
 -- What costs here is the count of calls and of Lua objects, hence the flat numbers and the few commands for a user.
 
-local fence_field, first_offset, limits, names, numbers = unpack(cmsgpack.unpack(ARGV[1]))
+local fence_field, unsettled, limits, names, numbers = unpack(cmsgpack.unpack(ARGV[1]))
 local sequence_max, seen_max, ids_max, histogram_max, half_life = unpack(limits)
 local binary, size = ARGV[2], 28
 local at, byte = 1, 1
@@ -101,7 +101,7 @@ end
 local function format_fence(fence, copies)
   local value = {string.format('%.0f', fence)}
   for offset in pairs(copies) do
-    if offset >= first_offset then value[#value + 1] = string.format('%.0f', offset) end
+    if offset >= unsettled then value[#value + 1] = string.format('%.0f', offset) end
   end
   return table.concat(value, ' ')
 end

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.catalogue import Catalogue, keep_items, keep_users
-from streams.ingest import Ingested, ingest, read_batch
+from streams.ingest import Ingested, Lane, ingest, read_batch
 from streams.settings import IngestSettings, Settings
 from streams.state import Store, UserState
 from streams.trends import EVERYONE, Trends
@@ -40,8 +40,8 @@ class Bench:
     settings: Settings
 
     async def take(self, *records: ConsumerRecord) -> Ingested:
-        reads = read_batch(batch(records), self.settings)
-        return await ingest(reads, LOG, self.store, self.catalogue, self.settings)
+        reads = await read_batch(batch(records), self.catalogue, self.settings)
+        return await ingest(reads, LOG, self.store, Lane())
 
     async def user(self, name: str) -> UserState:
         [state] = await self.store.read_users([name], length=1000, histogram=1000)
@@ -222,10 +222,10 @@ class Dying(Store):
         super().__init__(settings)
         self._death = death
 
-    async def apply_users(self, fence: str, events: Any) -> Any:
+    async def apply_users(self, fence: str, events: Any, *, unsettled: int) -> Any:
         if self._death == "before":
             raise Killed
-        await super().apply_users(fence, events)
+        await super().apply_users(fence, events, unsettled=unsettled)
         raise Killed
 
 

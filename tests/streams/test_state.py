@@ -49,6 +49,10 @@ def watch(offset: int, item: int, ts: int, keys: tuple[str, ...] = (), event_id:
     return UserEvent(offset, event_id or f"e{offset}", ts, item, WATCHED, keys)
 
 
+async def apply(store: Store, fence: str, events: dict[str, list[UserEvent]]) -> tuple[dict[str, str], object]:
+    return await store.apply_users(fence, events, unsettled=min(e.offset for some in events.values() for e in some))
+
+
 async def read(store: Store, user: str) -> UserState:
     [state] = await store.read_users([user], length=1000, histogram=1000)
     return state
@@ -58,9 +62,9 @@ def test_a_redelivered_event_changes_nothing(on_store: OnStore) -> None:
     events = {"ann": [watch(0, 7, DAY, ("genre=Drama",)), watch(1, 8, 2 * DAY, ("genre=Drama",))]}
 
     async def work(store: Store) -> tuple[str, str, UserState, UserState]:
-        first, _ = await store.apply_users(FENCE, events)
+        first, _ = await apply(store, FENCE, events)
         before = await read(store, "ann")
-        again, _ = await store.apply_users(FENCE, events)
+        again, _ = await apply(store, FENCE, events)
         return first["ann"], again["ann"], before, await read(store, "ann")
 
     first, again, before, after = on_store(work)
@@ -72,9 +76,9 @@ def test_a_redelivered_event_changes_nothing(on_store: OnStore) -> None:
 
 def test_an_exact_copy_is_told_from_a_redelivery(on_store: OnStore) -> None:
     async def work(store: Store) -> str:
-        await store.apply_users(FENCE, {"ann": [watch(0, 7, DAY, event_id="x"), watch(1, 7, DAY, event_id="x")]})
-        redelivered, _ = await store.apply_users(
-            FENCE, {"ann": [watch(0, 7, DAY, event_id="x"), watch(1, 7, DAY, event_id="x"), watch(2, 9, DAY)]}
+        await apply(store, FENCE, {"ann": [watch(0, 7, DAY, event_id="x"), watch(1, 7, DAY, event_id="x")]})
+        redelivered, _ = await apply(
+            store, FENCE, {"ann": [watch(0, 7, DAY, event_id="x"), watch(1, 7, DAY, event_id="x"), watch(2, 9, DAY)]}
         )
         return redelivered["ann"]
 
@@ -83,8 +87,8 @@ def test_an_exact_copy_is_told_from_a_redelivery(on_store: OnStore) -> None:
 
 def test_a_topic_made_again_starts_with_new_fences(on_store: OnStore) -> None:
     async def work(store: Store) -> str:
-        await store.apply_users("fence:old:0", {"ann": [watch(1000, 7, DAY)]})
-        verdicts, _ = await store.apply_users("fence:new:0", {"ann": [watch(0, 8, DAY), watch(1, 9, DAY)]})
+        await apply(store, "fence:old:0", {"ann": [watch(1000, 7, DAY)]})
+        verdicts, _ = await apply(store, "fence:new:0", {"ann": [watch(0, 8, DAY), watch(1, 9, DAY)]})
         return verdicts["ann"]
 
     assert on_store(work) == "aa"
@@ -94,7 +98,7 @@ def test_the_histogram_decays_by_half_each_half_life(on_store: OnStore) -> None:
     ingest = IngestSettings(histogram_half_life_s=86_400.0)
 
     async def work(store: Store) -> UserState:
-        await store.apply_users(FENCE, {"ann": [watch(0, 1, 0, ("genre=Old",)), watch(1, 2, 2 * DAY, ("genre=New",))]})
+        await apply(store, FENCE, {"ann": [watch(0, 1, 0, ("genre=Old",)), watch(1, 2, 2 * DAY, ("genre=New",))]})
         return await read(store, "ann")
 
     weights = dict(on_store(work, ingest=ingest).histogram)
@@ -106,7 +110,7 @@ def test_the_histogram_survives_any_length_of_time(on_store: OnStore) -> None:
 
     async def work(store: Store) -> UserState:
         for offset in range(50):
-            await store.apply_users(FENCE, {"ann": [watch(offset, 1, offset * 10 * DAY, (f"tag={offset}", "tag=all"))]})
+            await apply(store, FENCE, {"ann": [watch(offset, 1, offset * 10 * DAY, (f"tag={offset}", "tag=all"))]})
         return await read(store, "ann")
 
     histogram = on_store(work, ingest=ingest).histogram
@@ -119,7 +123,7 @@ def test_state_is_bounded(on_store: OnStore) -> None:
 
     async def work(store: Store) -> tuple[UserState, int]:
         for offset in range(200):
-            await store.apply_users(FENCE, {"ann": [watch(offset, offset, offset, (f"tag={offset}",))]})
+            await apply(store, FENCE, {"ann": [watch(offset, offset, offset, (f"tag={offset}",))]})
         [recent] = store.user_keys("ann", "recent")
         return await read(store, "ann"), await store.client.strlen(recent)
 
@@ -131,7 +135,7 @@ def test_state_is_bounded(on_store: OnStore) -> None:
 
 def test_a_late_event_takes_its_place_in_the_sequence(on_store: OnStore) -> None:
     async def work(store: Store) -> UserState:
-        await store.apply_users(FENCE, {"ann": [watch(0, 1, 300), watch(1, 2, 100), watch(2, 3, 200)]})
+        await apply(store, FENCE, {"ann": [watch(0, 1, 300), watch(1, 2, 100), watch(2, 3, 200)]})
         return await read(store, "ann")
 
     assert on_store(work).sequence["item"].tolist() == [2, 3, 1]
@@ -141,7 +145,7 @@ def test_events_without_an_item_leave_no_action(on_store: OnStore) -> None:
     search = UserEvent(0, "e", DAY, NO_ITEM, Grade(Action.SEARCH, 0.0, 0, 1.0), [])
 
     async def work(store: Store) -> UserState:
-        await store.apply_users(FENCE, {"ann": [search]})
+        await apply(store, FENCE, {"ann": [search]})
         return await read(store, "ann")
 
     state = on_store(work)
@@ -151,9 +155,9 @@ def test_events_without_an_item_leave_no_action(on_store: OnStore) -> None:
 def test_an_erased_user_leaves_nothing_but_fences(on_store: OnStore) -> None:
     async def work(store: Store) -> tuple[UserState, str]:
         await store.put_user("fence:users:0", 0, "ann", b'{"user_id":"ann"}', ["country=KR"])
-        await store.apply_users(FENCE, {"ann": [watch(0, 1, DAY, ("genre=Drama",))]})
+        await apply(store, FENCE, {"ann": [watch(0, 1, DAY, ("genre=Drama",))]})
         await store.put_user("fence:users:0", 1, "ann", b"", [])
-        verdicts, _ = await store.apply_users(FENCE, {"ann": [watch(0, 1, DAY)]})
+        verdicts, _ = await apply(store, FENCE, {"ann": [watch(0, 1, DAY)]})
         return await read(store, "ann"), verdicts["ann"]
 
     state, verdict = on_store(work)
@@ -164,10 +168,10 @@ def test_an_erased_user_leaves_nothing_but_fences(on_store: OnStore) -> None:
 def test_a_user_who_comes_back_after_an_erasure_is_kept_for_good(on_store: OnStore) -> None:
     async def work(store: Store) -> tuple[int, int]:
         [state] = store.user_keys("ann", "state")
-        await store.apply_users(FENCE, {"ann": [watch(0, 1, DAY)]})
+        await apply(store, FENCE, {"ann": [watch(0, 1, DAY)]})
         await store.put_user("fence:users:0", 0, "ann", b"", [])
         erased = await store.client.ttl(state)
-        await store.apply_users(FENCE, {"ann": [watch(1, 2, DAY)]})
+        await apply(store, FENCE, {"ann": [watch(1, 2, DAY)]})
         return erased, await store.client.ttl(state)
 
     erased, back = on_store(work)
@@ -178,8 +182,8 @@ def test_a_copy_redelivered_is_still_a_copy_when_its_event_is_forgotten(on_store
     batch = [watch(0, 7, DAY, event_id="x"), watch(1, 7, DAY, event_id="x"), *(watch(n, n, DAY) for n in range(2, 9))]
 
     async def work(store: Store) -> tuple[str, str]:
-        first, _ = await store.apply_users(FENCE, {"ann": batch})
-        again, _ = await store.apply_users(FENCE, {"ann": batch})
+        first, _ = await apply(store, FENCE, {"ann": batch})
+        again, _ = await apply(store, FENCE, {"ann": batch})
         return first["ann"], again["ann"]
 
     assert on_store(work, ingest=IngestSettings(recent_event_ids=2)) == ("adaaaaaaa", "rdrrrrrrr")
@@ -188,7 +192,7 @@ def test_a_copy_redelivered_is_still_a_copy_when_its_event_is_forgotten(on_store
 @pytest.mark.parametrize("user", ["a}b", "}", "{", "a:b{c}", "사용자", " ", "u\x00v"])
 def test_any_user_id_is_a_key_of_its_own(on_store: OnStore, user: str) -> None:
     async def work(store: Store) -> UserState:
-        await store.apply_users(FENCE, {user: [watch(0, 5, DAY)], "other": [watch(1, 6, DAY)]})
+        await apply(store, FENCE, {user: [watch(0, 5, DAY)], "other": [watch(1, 6, DAY)]})
         return await read(store, user)
 
     assert on_store(work).sequence["item"].tolist() == [5]

@@ -18,7 +18,7 @@ from serving.api.app import make_api
 from streams import topics
 from streams.catalogue import Catalogue
 from streams.events import Cause, ListItem, Recommendations, encode
-from streams.ingest import ingest, read_batch
+from streams.ingest import Lane, ingest, read_batch
 from streams.settings import ApiSettings, Settings
 from streams.state import Store
 from streams.topics import TopicNames
@@ -66,7 +66,7 @@ class Api:
 
         async def work(store: Store) -> None:
             rows: RecordBatch = batch([record(start + at, json.dumps(e).encode()) for at, e in enumerate(events)])
-            await ingest(read_batch(rows, self.settings), "log", store, Catalogue(store), self.settings)
+            await ingest(await read_batch(rows, Catalogue(store), self.settings), "log", store, Lane())
 
         self.in_store(work)
 
