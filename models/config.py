@@ -117,7 +117,7 @@ class TrainingConfig:
     histogram_half_life_s: float = 2_592_000.0
     held_out_share: float = 0.1
     held_out_least: int = 1_000
-    held_out_max: int = 6000
+    held_out_max: int = 4000
     replay_share: float = 1.0
     recency_half_life_s: float = 2_592_000.0
     least_weight: float = 0.1
