@@ -1,4 +1,4 @@
-"""The gate: a candidate goes into service unless its lists are clearly worse than those that are there."""
+"""The gate: a candidate goes into service only when its lists are no worse than those that are there."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ def scores(ranks: Mapping[str, Ranks]) -> dict[str, float]:
 def verdict(mine: Ranks, theirs: Ranks, name: str) -> tuple[bool, str]:
     """Whether the candidate is promoted, by its ranks (k,) and those of `name`, and why.
 
-    A deficit within one standard error is let pass: the candidate knows the newest events once it has caught up, and on
-    the few events of a young stream half of the better models would be turned down as well.
+    Which of two is ahead on few events is partly chance, so the reason tells the difference's standard error as well.
     """
     ours, others = gains(mine, LIST), gains(theirs, LIST)
     ours, others = (each if len(each) else np.zeros(1) for each in (ours, others))
@@ -37,4 +36,4 @@ def verdict(mine: Ranks, theirs: Ranks, name: str) -> tuple[bool, str]:
         f"ndcg@10 {ours.mean():.4f} against {others.mean():.4f} of {name}: {gain:+.4f} (give or take {error:.4f}) "
         f"on {len(mine)} events"
     )
-    return gain >= -error, why
+    return gain >= 0.0, why
