@@ -23,8 +23,8 @@ from streams.status import WORKER, WorkerStatus
 from streams.topics import TopicNames
 from streams.transport import BatchApp, RecordBatch, batches
 
-#: Batches of events that are on their way to Redis at once.
-IN_FLIGHT = 3
+#: Batches of events under way at once: one made ready, and those that Redis has.
+IN_FLIGHT = 4
 
 
 def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool = True) -> BatchApp:
@@ -63,7 +63,7 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
 
     @app.agent(app.batch_topic(names.events), name="ingest")
     async def ingest_events(stream: StreamT[RecordBatch]) -> None:
-        """Apply several batches at once, those of one partition in their order: Redis works while this one decodes."""
+        """Apply several batches at once, a partition's in their order: Redis works while the next one is decoded."""
         lanes: defaultdict[int, Lane] = defaultdict(Lane)
         room = asyncio.Semaphore(IN_FLIGHT)
 

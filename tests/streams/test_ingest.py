@@ -229,6 +229,31 @@ class Dying(Store):
         raise Killed
 
 
+def test_a_batch_whose_statistics_were_not_written_keeps_its_copies_told_apart(make_settings: MakeSettings) -> None:
+    """The next batch of the lane has reached the users when the process dies."""
+    records = [record(0, event("ann", "a")), record(1, event("ann", "a")), record(2, event("ann", "b", ts=NOW + 1))]
+
+    async def work(bench: Bench) -> None:
+        lane = Lane()
+        await lane.items.acquire()  # the statistics never get their turn
+        tasks = []
+        for some in (records[:2], records[2:]):
+            reads = await read_batch(batch(some), bench.catalogue, bench.settings)
+            tasks.append(asyncio.create_task(ingest(reads, LOG, bench.store, lane)))
+        async with asyncio.timeout(10):
+            while await bench.items_of("ann") != ["a", "b"]:
+                await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert await bench.store.totals() == {}
+        await bench.take(*records)
+        assert await bench.store.totals() == {"applied": 2, "copies": 1}
+        assert await bench.counts() == {"a": 1.0, "b": 1.0}
+
+    on_bench(make_settings(), work)
+
+
 EVENT = st.one_of(
     st.just(b"broken"),
     st.builds(

@@ -198,6 +198,36 @@ def test_any_user_id_is_a_key_of_its_own(on_store: OnStore, user: str) -> None:
     assert on_store(work).sequence["item"].tolist() == [5]
 
 
+def test_a_reader_that_is_far_behind_gets_all_there_is(on_store: OnStore) -> None:
+    async def work(store: Store) -> dict[int, bytes]:
+        known: dict[int, bytes] = {}
+        version = 0
+        for offset in range(100):
+            await store.apply_items(0, FENCE, offset, [ItemEvent(offset, offset % 7, DAY, True, [])], [])
+            if offset in (9, 90, 99):  # close behind, too far behind, close behind
+                version, changed = await store.read_items(0, version)
+                numbers, records = changed[""]
+                width = len(records) // len(numbers)
+                known |= {n: records[at * width : (at + 1) * width] for at, n in enumerate(numbers)}
+        assert version == 100 and await store.read_items(0, version) == (100, {})
+        _, everything = await store.read_items(0, 0)
+        numbers, records = everything[""]
+        assert b"".join(known[n] for n in numbers) == records
+        return known
+
+    assert set(on_store(work)) == set(range(7))
+
+
+def test_what_a_sequence_loses_stays_seen(on_store: OnStore) -> None:
+    async def work(store: Store) -> UserState:
+        for offset in range(60):
+            await apply(store, FENCE, {"ann": [watch(offset, offset, offset)]})
+        return await read(store, "ann")
+
+    state = on_store(work, ingest=IngestSettings(sequence_length=5, seen_max=1000, recent_event_ids=3))
+    assert sorted(state.seen.tolist()) == list(range(60))
+
+
 EVENTS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(1, 30 * DAY), st.booleans(), st.booleans()), min_size=1, max_size=40
 )
