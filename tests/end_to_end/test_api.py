@@ -9,6 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from serving.client import ApiError, Http
+from streams.events import Event, ItemRecord, UserRecord
 from tests.end_to_end.conftest import World
 from tests.waiting import wait_until
 
@@ -82,6 +84,27 @@ def test_an_item_put_over_http_is_recommendable_at_once(address: str) -> None:
     assert listed()[0]["title"] == "The New One"
     httpx2.delete(f"{address}/v1/items/api-new")
     wait_until(lambda: not listed(), "the withdrawn item is gone")
+
+
+def test_the_client_asks_and_sends_over_http(address: str) -> None:
+    with Http(address) as client:
+        good = Event(type="like", user_id="api-dan", item_id="api-7", ts=NOW)
+        verdicts = client.send([good, Event(type="click", user_id="api-dan", ts=NOW)])
+        assert [verdict.accepted for verdict in verdicts] == [True, False]
+        assert verdicts[0].event_id and "item_id" in (verdicts[1].reason or "")
+        client.put_item(ItemRecord(item_id="api-7", title="Seven"))
+        client.put_user(UserRecord(user_id="api-eve"))
+
+        def titled() -> bool:
+            return any(place.title == "Seven" for place in client.recommendations("api-eve", n=500).items)
+
+        wait_until(titled, "the item is listed under its title")
+        assert all(p.item_id != "api-7" for p in client.recommendations("api-eve", n=500, exclude=["api-7"]).items)
+        with pytest.raises(ApiError, match="422"):
+            client.send([Event(type="click", user_id="api-dan", ts=NOW)])
+        client.withdraw_item("api-7")
+        client.erase_user("api-dan")
+        wait_until(lambda: not titled(), "the withdrawn item is gone")
 
 
 def test_the_stream_ends_with_the_api(world: World, address: str) -> None:
