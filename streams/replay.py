@@ -212,6 +212,9 @@ class _Run:
             if step is not None and step.will_be_scored:
                 await self._answer_to(planned.announced, event)
                 await self._answer_to(self._outstanding.pop(event.user_id, None), event)
+            if self._wire.awaits(event.user_id, event.event_id):
+                # a copy: sent now, it could not be told whether a list answers it or its original
+                await self._answer_to(self._outstanding.pop(event.user_id, None), event)
             while len(self._outstanding) >= IN_FLIGHT:
                 user = next(iter(self._outstanding))
                 await self._answer_to(self._outstanding.pop(user), event)

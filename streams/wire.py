@@ -144,6 +144,10 @@ class Wire:
         self._held.append(_Held(self.names.users, user_id, None, raw))
         return self._expect(user_id, _PROFILE)
 
+    def awaits(self, user_id: str, event_id: str | None) -> bool:
+        """Whether an event of the user's with that id has no answer yet."""
+        return event_id in self._answers.get(user_id, {})
+
     @property
     def n_held(self) -> int:
         """How many records wait for `release`."""

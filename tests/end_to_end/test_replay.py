@@ -53,6 +53,11 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
     copies = [lines[at] for at in (7, 7, 500, 1_000, 1_599)]
     for copy in copies:
         lines.insert(lines.index(copy) + 1, copy)
+    for at in (100, 900):  # a copy may come after its user's next event as well, while neither is answered yet
+        user = json.loads(lines[at])["user_id"]
+        following = next(n for n in range(at + 1, len(lines)) if json.loads(lines[n])["user_id"] == user)
+        lines[at + 1 : following + 1] = [lines[following], lines[at], *lines[at + 1 : following]]
+        copies.append(lines[at])
     for at, broken in enumerate(BROKEN):
         lines.insert(400 * (at + 1), broken)
     (folder / "events.jsonl").write_bytes(b"\n".join(lines) + b"\n")
