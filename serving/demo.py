@@ -162,6 +162,7 @@ class Demo:
         while time.monotonic() - standing.started < self._seconds and not playing.done():
             await asyncio.sleep(_VIEW_S)
             now = time.monotonic()
+            wire.check()
             standing.trainer = await wire.trainer()
             standing.in_service = ", ".join(sorted(await wire.serving())) or "none"
             standing.lists = wire.n_lists

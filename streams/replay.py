@@ -303,6 +303,7 @@ class _Run:
         deadline = time.monotonic() + ANSWER_PATIENCE_S
         while not answer.done():
             await asyncio.wait({answer}, timeout=1.0)
+            self._wire.check()
             fault = self._replay.fault()
             if fault is not None:
                 raise ReplayError(f"the system stopped: {fault}")

@@ -55,6 +55,7 @@ class Wire:
         self.freshness_ms: list[float] = []
         self.dead: set[tuple[int, int]] = set()
         self._held: list[_Held] = []
+        self._listening: asyncio.Task[None] | None = None
         #: Per user what awaits an answer, in the order of sending.
         self._answers: dict[str, dict[str, asyncio.Future[None]]] = {}
         self._positions: dict[tuple[int, int], tuple[str, str]] = {}
@@ -67,16 +68,20 @@ class Wire:
         await wire.store.wait()
         await wire.producer.start()
         await wire._consumer.start()
-        listening = asyncio.create_task(wire._listen())
+        wire._listening = asyncio.create_task(wire._listen())
         try:
             yield wire
         finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+            wire._listening.cancel()
+            await asyncio.gather(wire._listening, return_exceptions=True)
             await wire._consumer.stop()
             await wire.producer.stop()
             await wire.store.close()
+
+    def check(self) -> None:
+        """Raise what ended the listening, if something has: no answer comes any more."""
+        if self._listening is not None and self._listening.done():
+            self._listening.result()
 
     async def _listen(self) -> None:
         names = self.names
