@@ -66,7 +66,7 @@ class SequenceModel(nn.Module):
         queries: Tensor = self.norm(states + self.waits(waits))
         return queries
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The users' queries (B, dim), with the items' vectors (rows, dim) as they are in the index."""
         if self.training:  # setting it is slow

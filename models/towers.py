@@ -66,7 +66,7 @@ class TwoTowers(nn.Module):
         joined = torch.cat([profile, taste, pooled, torch.from_numpy(known)], dim=1)
         return F.normalize(self.user(joined), dim=1)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The users' queries (B, dim), with the items' vectors (rows, dim) as they are in the index.
 

@@ -1,6 +1,5 @@
 """The catalogue and the profiles: records from the compacted topics into Redis, and each process's view of them."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -50,9 +49,7 @@ class Catalogue:
     async def sync(self) -> None:
         """Take in what changed in Redis since the last call."""
         start = len(self.ids)
-        ids, (version, records) = await asyncio.gather(
-            self._store.item_ids(start), self._store.item_records(self._version)
-        )
+        ids, version, records = await self._store.catalogue_changes(start, self._version)
         self._add(start, ids)
         if version < self._version:
             return  # another task has read later and is done already

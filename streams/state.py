@@ -294,14 +294,24 @@ class Store:
         """The ids of the items numbered from `start` on."""
         return [raw.decode() for raw in await self.client.lrange(self.catalogue_key("ids"), start, -1)]
 
-    async def item_records(self, known: int) -> tuple[int, list[tuple[int, bytes]]]:
-        """The item records that changed after version `known`: (version, [(number, JSON)])."""
-        rows = await self.client.zrangebyscore(self.catalogue_key("changes"), f"({known}", "+inf", withscores=True)
-        if not rows:
-            return known, []
-        numbers = [row[0] for row in rows]
-        records = await self.client.hmget(self.catalogue_key("records"), numbers)
-        return int(rows[-1][1]), [(int(n), r) for n, r in zip(numbers, records, strict=True) if r]
+    async def catalogue_changes(self, start: int, known: int) -> tuple[list[str], int, list[tuple[int, bytes]]]:
+        """What is new in the catalogue: asked for before and after every batch, so in one call while there is nothing.
+
+        Returns:
+            The ids of the items numbered from `start` on; the version read up to, and the records that changed after
+            version `known`, each (number, JSON).
+        """
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.lrange(self.catalogue_key("ids"), start, -1)
+        pipeline.zrangebyscore(self.catalogue_key("changes"), f"({known}", "+inf", withscores=True)
+        ids, rows = await pipeline.execute()
+        version, records = known, []
+        if rows:
+            numbers = [row[0] for row in rows]
+            version = int(rows[-1][1])
+            records = await self.client.hmget(self.catalogue_key("records"), numbers)
+            records = [(int(n), r) for n, r in zip(numbers, records, strict=True) if r]
+        return [raw.decode() for raw in ids], version, records
 
     async def count_described(self) -> int:
         """How many items a record describes."""
