@@ -176,7 +176,7 @@ def json_schema(message: Message) -> dict[str, Any]:
         **own,
     }
     if message.type is Event:
-        schema["allOf"] = [_needs(name) for name in get_args(EventType) if NEEDED[name]]
+        schema["allOf"] = _needs_of_events()
     if definitions:
         schema["$defs"] = definitions
     schema["examples"] = [json.loads(encode(example)) for example in message.examples]
@@ -188,7 +188,12 @@ def components() -> dict[str, Any]:
     _, definitions = msgspec.json.schema_components(
         (Event, ItemRecord, UserRecord), ref_template="#/components/schemas/{name}"
     )
+    definitions["Event"]["allOf"] = _needs_of_events()
     return definitions
+
+
+def _needs_of_events() -> list[dict[str, Any]]:
+    return [_needs(name) for name in get_args(EventType) if NEEDED[name]]
 
 
 def _needs(event_type: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 has them: type, title, status, and a detail that says what is wrong and what would be right."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +59,20 @@ def tell_problems(app: FastAPI) -> None:
             404: f"there is nothing at {request.url.path}; /docs lists what there is",
             405: f"{request.method} is not known at {request.url.path}; /docs lists what is",
         }.get(error.status_code, str(error.detail))
-        return Problem(error.status_code, str(error.detail), detail, headers=error.headers).response()
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # the framework names the methods of the first route that fits, not of all
+            headers["Allow"] = ", ".join(_methods(app, request.url.path))
+        return Problem(error.status_code, str(error.detail), detail, headers=headers).response()
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """The methods that the paths of the OpenAPI document take."""
+    found = [
+        methods
+        for template, methods in app.openapi()["paths"].items()
+        if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path)
+    ]
+    return sorted(method.upper() for methods in found for method in methods)
 
 
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -67,6 +81,7 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
         401: "No token, or one that is not known",
         403: "The token's scopes do not cover this",
         404: "Nothing is known by that name",
+        409: "The body names another than the path",
         413: "The body is too long",
         422: "The request is not valid",
         429: "Too many requests",

@@ -106,7 +106,7 @@ def _events_of(body: bytes, most: int) -> list[bytes]:
 @router.put(
     "/items/{item_id}",
     status_code=204,
-    responses=described(401, 403, 413, 422, 429, 503),
+    responses=described(401, 403, 409, 413, 422, 429, 503),
     openapi_extra=_body("#/components/schemas/ItemRecord"),
 )
 async def put_item(request: Request, item_id: ItemId) -> Response:
@@ -132,7 +132,7 @@ async def delete_item(request: Request, item_id: ItemId) -> Response:
 @router.put(
     "/users/{user_id}",
     status_code=204,
-    responses=described(401, 403, 413, 422, 429, 503),
+    responses=described(401, 403, 409, 413, 422, 429, 503),
     openapi_extra=_body("#/components/schemas/UserRecord"),
 )
 async def put_user(request: Request, user_id: UserId) -> Response:
@@ -149,7 +149,7 @@ async def put_user(request: Request, user_id: UserId) -> Response:
 
 @router.delete(
     "/users/{user_id}",
-    status_code=202,
+    status_code=204,
     responses=described(401, 403, 422, 429, 503),
     dependencies=[Depends(needs("admin"))],
 )
@@ -157,7 +157,7 @@ async def delete_user(request: Request, user_id: UserId) -> Response:
     """Erase a user: profile, history, list, and the events that training reads."""
     live: Live = request.app.state.live
     await _send(live, live.names.users, [(user_id, None)])
-    return Response(status_code=202)
+    return Response(status_code=204)
 
 
 def _named(body: bytes, field: str, name: str) -> bytes:
@@ -168,7 +168,7 @@ def _named(body: bytes, field: str, name: str) -> bytes:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(422, "Not a record", f"a JSON object is needed: {error}") from None
     if said != name:
-        raise Problem(422, "Two names", f"the body says {said!r} and the path {name!r}; they must agree", field=field)
+        raise Problem(409, "Two names", f"the body says {said!r} and the path {name!r}; they must agree", field=field)
     return msgspec.json.encode(given | {field: msgspec.Raw(msgspec.json.encode(name))})
 
 
