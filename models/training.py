@@ -119,7 +119,8 @@ def train(
 
     progress("comparing with what is in service", 0.85)
     mine = []
-    for half, candidate.blend in zip(halves, crossed, strict=True):
+    for half, learnt_elsewhere in zip(halves, crossed, strict=True):
+        candidate.blend = learnt_elsewhere
         mine.append(course.ranks(candidate, *half))
     rivals = {"trending_": Recommender.trending_only(popularity, config)}
     if before is not None:
