@@ -121,7 +121,6 @@ class ListSettings(_Section):
     """The published lists."""
 
     size: Positive = Field(20, description="items in a list")
-    candidates: Positive = Field(200, description="candidates asked of each source")
     refresh_batch: Positive = Field(256, description="the most users refreshed at once")
 
 
