@@ -5,6 +5,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Final
 
 from models.artefact import ArtefactStore
 from models.recommender import SOURCES, Recommender
@@ -17,6 +18,9 @@ from streams.state import Store, UserState
 from streams.trends import Trends
 
 log = logging.getLogger(__name__)
+
+#: The sources' names by their bit mask, made once: a list names the sources of each of its places.
+_NAMES: Final = [[name for bit, name in enumerate(SOURCES) if mask >> bit & 1] for mask in range(1 << len(SOURCES))]
 
 
 class Engine:
@@ -152,7 +156,7 @@ class Engine:
                 ListItem(
                     item_id=self.catalogue.ids[place.number],
                     score=round(place.score, 6),
-                    sources=[name for bit, name in enumerate(SOURCES) if place.sources >> bit & 1],
+                    sources=_NAMES[place.sources],
                     reason=self._reason(place),
                 )
                 for place in ranked
