@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # the first Python of 3.11 or newer that runs; the order is that of what the pins were tried on
 PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types schemas clean

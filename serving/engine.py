@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from models.artefact import ArtefactStore
@@ -84,7 +84,6 @@ class Engine:
         causes: Mapping[str, Cause | None],
         *,
         size: int | None = None,
-        without: Collection[str] = (),
         publish: bool = True,
     ) -> list[Recommendations]:
         """A list for each user, made of the user's state as it is now.
@@ -92,14 +91,13 @@ class Engine:
         Args:
             causes: per user the event that the list answers, if one is behind it.
             size: places in a list; as the settings say, when left out.
-            without: items not to list.
             publish: the lists are to be published, so each gets its user's next number.
         """
         ranker = self._serving()
         states = await self._store.read_users(
             list(causes), length=ranker.length, histogram=ranker.histogram_size, publish=publish
         )
-        return await self._rank(ranker, causes, states, size, without)
+        return await self._rank(ranker, causes, states, size)
 
     async def explain(self, user: str, item: str) -> Explanation:
         """What becomes of an item that the catalogue knows when the user's list is made now."""
@@ -117,10 +115,10 @@ class Engine:
             found = await asyncio.to_thread(ranker.related, self.catalogue.numbers[item], n)
         return [(self.catalogue.ids[number], similarity, source) for number, similarity, source in found]
 
-    async def list_of_nobody(self, user: str, *, size: int, without: Collection[str]) -> Recommendations:
+    async def list_of_nobody(self, user: str, *, size: int) -> Recommendations:
         """A list for a user whose state cannot be read: what is trending."""
         ranker = self._serving()
-        [made] = await self._rank(ranker, {user: None}, [UserState.empty()], size, without)
+        [made] = await self._rank(ranker, {user: None}, [UserState.empty()], size)
         return made
 
     def _serving(self) -> Ranker:
@@ -133,13 +131,10 @@ class Engine:
         causes: Mapping[str, Cause | None],
         states: list[UserState],
         size: int | None,
-        without: Collection[str],
     ) -> list[Recommendations]:
         moments = [cause.ts if cause else ranker.now for cause in causes.values()]
-        numbers = [self.catalogue.numbers[item] for item in without if item in self.catalogue.numbers]
-        size = size or self._settings.lists.size
         async with self._one_at_a_time:
-            lists = await asyncio.to_thread(ranker.rank, states, moments, size, numbers)
+            lists = await asyncio.to_thread(ranker.rank, states, moments, size or self._settings.lists.size)
         return [
             self._list(user, ranked, state.list_number, ranker.model, cause)
             for (user, cause), state, ranked in zip(causes.items(), states, lists, strict=True)

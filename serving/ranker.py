@@ -93,18 +93,8 @@ class Ranker:
             self._popularity[segment].put(self._rows[numbers[known]], records[known])
             self._newest_ts = max(self._newest_ts, int(records[:, 0].max(initial=0)))
 
-    def rank(
-        self, states: Sequence[UserState], moments: Sequence[int], size: int, without: Sequence[int] = ()
-    ) -> list[list[Ranked]]:
-        """The top `size` of each user, at these event times (ms); without history by the trends of their segment.
-
-        Args:
-            without: the numbers of items to leave out.
-        """
-        allowed = self._allowed
-        if len(without):
-            allowed = allowed.copy()
-            allowed[self._known_rows(np.asarray(without))] = False
+    def rank(self, states: Sequence[UserState], moments: Sequence[int], size: int) -> list[list[Ranked]]:
+        """The top `size` of each user, at these event times (ms); without history by the trends of their segment."""
         profiles = [decode_profile(state.profile) for state in states]
         groups: dict[str, list[int]] = {}
         for at, (state, profile) in enumerate(zip(states, profiles, strict=True)):
@@ -117,7 +107,7 @@ class Ranker:
             ranking = self.model.rank(
                 batch,
                 self._popularity_of(segment),
-                allowed=allowed,
+                allowed=self._allowed,
                 seen=[self._known_rows(states[at].seen) for at in members],
                 n=size,
             )

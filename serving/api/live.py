@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
+from serving.api.gathering import Gathering
 from serving.engine import Engine
 from streams.catalogue import Catalogue
 from streams.events import Recommendations
@@ -49,6 +50,7 @@ class Live:
         self.names = TopicNames.under(settings.topic_prefix)
         self.store = Store(settings)
         self.engine = Engine(settings, self.store, Catalogue(self.store))
+        self._gathering = Gathering(self.engine)
         self.producer = AIOKafkaProducer(acks="all", **settings.kafka.aiokafka_options())
         self.warm = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -96,11 +98,11 @@ class Live:
         try:
             published = await self._published(user)
             if published is not None and size <= self.settings.lists.size and not without:
-                return Served(msgspec.structs.replace(published, items=published.items[:size]), "published")
-            [made] = await self.engine.lists({user: None}, size=size, without=without, publish=False)
+                return Served(_trimmed(published, size, without), "published")
+            made = await self._gathering.list(user, size + len(without))
         except AWAY as error:
             return await self._without_state(user, size, without, f"Redis is away: {error}")
-        return Served(made, "computed")
+        return Served(_trimmed(made, size, without), "computed")
 
     async def _published(self, user: str) -> Recommendations | None:
         """The user's published list, unless the user has done something since."""
@@ -115,9 +117,9 @@ class Live:
     async def _without_state(self, user: str, size: int, without: Collection[str], degraded: str) -> Served:
         known = self._remembered.get(user)
         if known is not None:
-            items = [item for item in known.items if item.item_id not in without][:size]
-            return Served(msgspec.structs.replace(known, items=items), "remembered", degraded)
-        return Served(await self.engine.list_of_nobody(user, size=size, without=without), "trending", degraded)
+            return Served(_trimmed(known, size, without), "remembered", degraded)
+        made = await self.engine.list_of_nobody(user, size=size + len(without))
+        return Served(_trimmed(made, size, without), "trending", degraded)
 
     def _remember(self, made: Recommendations) -> None:
         self._remembered[made.user_id] = made
@@ -211,6 +213,11 @@ class Live:
         except AWAY as error:
             return f"Redis is away: {error or 'no answer within 1 s'}"
         return None
+
+
+def _trimmed(made: Recommendations, size: int, without: Collection[str]) -> Recommendations:
+    items = [place for place in made.items if place.item_id not in without][:size]
+    return msgspec.structs.replace(made, items=items)
 
 
 async def _nothing() -> None:

@@ -1,5 +1,6 @@
 """The HTTP API on a real broker and a real Redis: what it answers, what it sends, and what it refuses."""
 
+import asyncio
 import json
 import re
 import time
@@ -128,6 +129,34 @@ def test_what_is_excluded_or_beyond_the_published_size_is_made_now(api: Api) -> 
     assert items(api.listed("ann", n=30))[:3] == ["i0", "i1", "i2"]
     fewer = api.listed("ann", n=3, exclude=["i0", "i2"])
     assert (fewer["origin"], items(fewer)) == ("computed", ["i1", "i3", "i4"])
+
+
+def test_requests_that_come_together_get_each_their_own_list_of_few_batches(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = [f"u{n}" for n in range(40)]
+    api.apply(*(like(user, f"i{n}") for n, user in enumerate(users)), *(like(f"v{n}", f"i{n}") for n in range(40)))
+    wait_until(lambda: len(items(api.listed("ann", n=40))) == 40, "all items are known")
+    live = api.client.app.state.live  # type: ignore[attr-defined]
+    batches: list[int] = []
+    lists = live.engine.lists
+
+    async def counted(causes: dict[str, None], **more: Any) -> Any:
+        batches.append(len(causes))
+        return await lists(causes, **more)
+
+    monkeypatch.setattr(live.engine, "lists", counted)
+
+    async def all_at_once(_: Store) -> Any:
+        return await asyncio.gather(*(live.recommendations(user, 10 + n, {"i39"}) for n, user in enumerate(users)))
+
+    served = api.in_store(all_at_once)
+    assert sum(batches) == 40 and len(batches) <= 2
+    for n, (user, each) in enumerate(zip(users, served, strict=True)):
+        named = [place.item_id for place in each.recommendations.items]
+        assert each.recommendations.user_id == user and each.origin == "computed"
+        assert f"i{n}" not in named and "i39" not in named  # what the user has seen, what was excluded
+        assert len(named) == min(10 + n, 38 + (n == 39))
 
 
 def test_a_computed_list_takes_no_number_of_the_published_ones(api: Api) -> None:
