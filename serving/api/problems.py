@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse
 
+from streams.events import BadRecord
+
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -46,6 +48,10 @@ def tell_problems(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def ours(_: Request, problem: Problem) -> Response:
         return problem.response()
+
+    @app.exception_handler(BadRecord)
+    async def broken(_: Request, bad: BadRecord) -> Response:
+        return Problem(422, "The record cannot be used", bad.reason, field=bad.field).response()
 
     @app.exception_handler(RequestValidationError)
     async def unprocessable(_: Request, error: RequestValidationError) -> Response:

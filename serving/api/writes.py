@@ -113,10 +113,7 @@ async def put_item(request: Request, item_id: ItemId) -> Response:
     """Describe an item, new or known; `available: false` withdraws it. It may be in the next list made."""
     live: Live = request.app.state.live
     raw = _named(await request.body(), "item_id", item_id)
-    try:
-        record = decode_item(raw, max_bytes=live.settings.ingest.max_record_bytes)
-    except BadRecord as bad:
-        raise _refused(bad) from None
+    record = decode_item(raw, max_bytes=live.settings.ingest.max_record_bytes)
     await _send(live, live.names.items, [(item_id, encode(record))])
     return Response(status_code=204)
 
@@ -139,10 +136,7 @@ async def put_user(request: Request, user_id: UserId) -> Response:
     """Set a user's profile; a list follows on the recommendations topic."""
     live: Live = request.app.state.live
     raw = _named(await request.body(), "user_id", user_id)
-    try:
-        record = decode_user(raw, max_bytes=live.settings.ingest.max_record_bytes)
-    except BadRecord as bad:
-        raise _refused(bad) from None
+    record = decode_user(raw, max_bytes=live.settings.ingest.max_record_bytes)
     await _send(live, live.names.users, [(user_id, encode(record))])
     return Response(status_code=204)
 
@@ -170,10 +164,6 @@ def _named(body: bytes, field: str, name: str) -> bytes:
     if said != name:
         raise Problem(409, "Two names", f"the body says {said!r} and the path {name!r}; they must agree", field=field)
     return msgspec.json.encode(given | {field: msgspec.Raw(msgspec.json.encode(name))})
-
-
-def _refused(bad: BadRecord) -> Problem:
-    return Problem(422, "The record cannot be used", bad.reason, field=bad.field)
 
 
 async def _send(live: Live, topic: str, records: Sequence[tuple[str, bytes | None]]) -> None:
