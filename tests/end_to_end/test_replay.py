@@ -53,7 +53,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
     copies = [lines[at] for at in (7, 7, 300, 600, 799)]
     for copy in copies:
         lines.insert(lines.index(copy) + 1, copy)
-    for at in (100, 700):  # a copy may come after its user's next event as well, while neither is answered yet
+    for at in (100, 560):  # a copy may come after its user's next event as well, while neither is answered yet
         user = json.loads(lines[at])["user_id"]
         following = next(n for n in range(at + 1, len(lines)) if json.loads(lines[n])["user_id"] == user)
         lines[at + 1 : following + 1] = [lines[following], lines[at], *lines[at + 1 : following]]
