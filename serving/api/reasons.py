@@ -1,6 +1,6 @@
 """Reasons: why an item is on a user's list or is not, and which items are like it."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
@@ -9,7 +9,7 @@ from serving.api.access import needs
 from serving.api.live import AWAY, Live
 from serving.api.problems import Problem, described
 from serving.api.reads import ItemId, UserId, title, warm
-from serving.explanation import Explanation, Fate
+from serving.explanation import NOT_PROPOSED, RANKED, Explanation
 from streams.events import MAX_ID
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(needs("read"))])
@@ -66,9 +66,10 @@ class ItemExplanation(BaseModel):
 
     user_id: str
     item_id: str
-    fate: Fate
+    fate: str = Field(description="`ranked`, `not proposed`, or the name of the filter that left it out")
     says: str = Field(description="the same in a sentence")
-    rank: int | None = Field(None, description="among all candidates, from 1 on")
+    place: int | None = Field(None, description="on the list, from 1 on")
+    rank: int | None = Field(None, description="by score among all candidates, from 1 on")
     candidates: int
     score: float | None = None
     sources: list[str]
@@ -89,12 +90,13 @@ async def explain(
         found = await live.engine.explain(user_id, item)
     except AWAY as error:
         raise Problem(503, "Redis is away", f"the user's state cannot be read: {error}") from None
-    ranked = found.fate == "ranked"
+    ranked = found.fate == RANKED
     return ItemExplanation(
         user_id=user_id,
         item_id=item,
         fate=found.fate,
-        says=_says(found, live.settings.lists.size),
+        says=_says(found),
+        place=found.place or None,
         rank=found.rank if ranked else None,
         candidates=found.candidates,
         score=round(found.score, 6) if ranked else None,
@@ -104,16 +106,27 @@ async def explain(
     )
 
 
-def _says(found: Explanation, size: int) -> str:
-    if found.fate == "seen":
-        return "the user has seen it, and what was seen is not shown again"
-    if found.fate == "withdrawn":
-        return "it is withdrawn: its record says that it is not available"
-    if found.fate == "not proposed":
-        return f"no source proposed it among the {found.candidates} candidates"
-    where = "on the list" if found.rank <= size else f"below the {size} places of the list"
+_LEFT_OUT: Final = {
+    "withdrawn": "it is withdrawn: its record says that it is not available",
+    "seen": "the user has seen it, and what was seen is not shown again",
+    "hidden": "the user hid it",
+    "disliked": "the user disliked it",
+    "fatigue": "it was shown to the user again and again, and never turned to",
+    "country": "it may not be shown in the user's country",
+    "maturity": "it is for older people, or above the limit of the user's profile",
+    "ruled_out": "a rule in the settings leaves it out",
+}
+
+
+def _says(found: Explanation) -> str:
+    if found.fate == NOT_PROPOSED:
+        drawn = f"; it was drawn for place {found.place} to explore it" if found.place else ""
+        return f"no source proposed it among the {found.candidates} candidates{drawn}"
+    if found.fate != RANKED:
+        return _LEFT_OUT.get(found.fate, f"the filter {found.fate} left it out")
+    where = f"place {found.place} of the list" if found.place else "not on the list"
     proposers = " and ".join(found.sources)
-    return f"{where}: rank {found.rank} of {found.candidates} candidates, proposed by {proposers}"
+    return f"{where}: rank {found.rank} by score of {found.candidates} candidates, proposed by {proposers}"
 
 
 def _known(live: Live, item_id: str) -> None:
