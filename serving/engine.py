@@ -5,16 +5,19 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Final
+
+import msgspec
 
 from models.artefact import ArtefactStore
 from models.recommender import Recommender
-from serving.explanation import Explanation
+from serving.explanation import Explanation, explained
 from serving.pipeline.pipeline import Pipeline
 from serving.ranker import Ranked, Ranker
 from serving.tracing import Told, tell
-from streams.catalogue import Catalogue
-from streams.events import Cause, ListItem, Recommendations
+from streams.catalogue import Catalogue, decode_profile
+from streams.events import Cause, ListItem, Recommendations, UserRecord, encode
 from streams.settings import Settings
 from streams.state import Store, UserState
 from streams.trends import Trends
@@ -23,6 +26,7 @@ log = logging.getLogger(__name__)
 
 #: The pipeline of lists that name none.
 DEFAULT: Final = "default"
+_NO_CONTEXT: Final[Mapping[str, str]] = {}
 #: Of so many of those whom a user follows, newest first, what they liked is read.
 _FRIENDS: Final = 20
 
@@ -99,6 +103,7 @@ class Engine:
         size: int | None = None,
         publish: bool = True,
         pipeline: str = DEFAULT,
+        context: Mapping[str, str] = _NO_CONTEXT,
     ) -> list[Recommendations]:
         """A list for each user, made of the user's state as it is now.
 
@@ -107,9 +112,12 @@ class Engine:
             size: places in a list; as the settings say, when left out.
             publish: the lists are to be published, so each gets its user's next number.
             pipeline: the name of the one that makes them.
+            context: categorical features that hold now, before those of the user's record.
         """
         ranker = self._serving()
         states = await self._read(ranker, list(causes), publish=publish)
+        if context:
+            states = [_in_context(user, state, context) for user, state in zip(causes, states, strict=True)]
         return await self._rank(ranker, causes, states, size, pipeline)
 
     async def explain(self, user: str, item: str, *, pipeline: str = DEFAULT) -> Explanation:
@@ -119,6 +127,24 @@ class Engine:
         chosen, number, size = self.pipelines[pipeline], self.catalogue.numbers[item], self._settings.lists.size
         async with self._one_at_a_time:
             return await asyncio.to_thread(ranker.explain, chosen, state, ranker.now, number, size)
+
+    async def explained_list(
+        self, user: str, size: int, *, pipeline: str = DEFAULT, context: Mapping[str, str] = _NO_CONTEXT
+    ) -> tuple[Recommendations, list[Explanation]]:
+        """A list that is not published, made of the user's state as it is now, and why each of its items is there."""
+        ranker = self._serving()
+        [state] = await self._read(ranker, [user], publish=False)
+        state = _in_context(user, state, context)
+        chosen = self.pipelines[pipeline]
+
+        def make() -> tuple[Recommendations, list[Explanation]]:
+            query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
+            [ranked] = ranker.places(query, lists)
+            why = [explained(chosen, query, lists, trace, row) for row in lists.items[0].tolist() if row >= 0]
+            return self._list(user, ranked, state.list_number, ranker.model, None, pipeline), why
+
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(make)
 
     async def trace(self, user: str, *, pipeline: str = DEFAULT) -> Told:
         """What each stage does when the user's list is made now."""
@@ -219,3 +245,12 @@ class Engine:
             item = self.catalogue.items[place.because]
             return f"because you liked {item.title or item.item_id}"
         return "new here" if place.propensity < 1.0 else "popular now"
+
+
+def _in_context(user: str, state: UserState, context: Mapping[str, str]) -> UserState:
+    """The state with features that hold now put before those of the user's record."""
+    if not context:
+        return state
+    profile = decode_profile(state.profile) or UserRecord(user_id=user)
+    given = {feature: [value] for feature, value in context.items()}
+    return replace(state, profile=encode(msgspec.structs.replace(profile, categorical=profile.categorical | given)))

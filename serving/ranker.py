@@ -118,7 +118,7 @@ class Ranker:
             some = [states[at] for at in members], [profiles[at] for at in members], [moments[at] for at in members]
             query = self._query(*some, segment, size)
             made = pipeline.run(query)
-            for at, ranked in zip(members, self._ranked(query, made), strict=True):
+            for at, ranked in zip(members, self.places(query, made), strict=True):
                 lists[at] = ranked
         return lists
 
@@ -239,7 +239,8 @@ class Ranker:
             token = self._tokens[text] = int(hash_tokens([text], self.model.config.token_buckets)[0])
         return token
 
-    def _ranked(self, query: Query, lists: Lists) -> list[list[Ranked]]:
+    def places(self, query: Query, lists: Lists) -> list[list[Ranked]]:
+        """The places of lists that a pipeline made for the query's users."""
         because = self.model.because(query.users, lists.items)
         numbers = np.where(lists.items >= 0, self._numbers[np.maximum(lists.items, 0)], _ABSENT).tolist()
         likes = np.where(because >= 0, self._numbers[np.maximum(because, 0)], _ABSENT).tolist()

@@ -11,7 +11,16 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -139,9 +148,15 @@ class DiversitySettings(_Section):
     kind: Literal["mmr", "dpp", "none"] = Field(
         "mmr", description="maximal marginal relevance, a determinantal point process, or the order of scores"
     )
-    strength: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.1, description="what likeness to an item chosen before takes from a score; 0 for nothing"
+    strength: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="mmr: what likeness to an item chosen before takes from a score; dpp: between 0 and 1"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "dpp" and self.strength >= 1:
+            raise ValueError("a dpp's strength must be below 1, at which scores would not count at all")
+        return self
 
 
 class CalibrationSettings(_Section):

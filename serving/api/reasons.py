@@ -1,5 +1,6 @@
 """Reasons: why an item is on a user's list or is not, and which items are like it."""
 
+from dataclasses import asdict
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -8,7 +9,7 @@ from pydantic import BaseModel, Field
 from serving.api.access import needs
 from serving.api.live import AWAY, Live
 from serving.api.problems import Problem, described
-from serving.api.reads import ItemId, UserId, title, warm
+from serving.api.reads import ItemId, Part, UserId, parts, title, warm
 from serving.explanation import NOT_PROPOSED, RANKED, Explanation
 from streams.events import MAX_ID
 
@@ -54,13 +55,6 @@ async def related(
     )
 
 
-class Part(BaseModel):
-    """What one feature adds to a score."""
-
-    feature: str
-    adds: float = Field(description="against the user's mean candidate")
-
-
 class ItemExplanation(BaseModel):
     """What became of an item when the user's list was made just now."""
 
@@ -101,9 +95,91 @@ async def explain(
         candidates=found.candidates,
         score=round(found.score, 6) if ranked else None,
         sources=list(found.sources),
-        parts=[Part(feature=name, adds=round(adds, 6)) for name, adds in found.parts if adds],
+        parts=parts(found),
         model=live.engine.version,
     )
+
+
+class Step(BaseModel):
+    """What one component of the pipeline did."""
+
+    stage: str
+    component: str
+    says: str
+    count: int
+    items: list[str] = Field(description="some of them")
+
+
+class ListTrace(BaseModel):
+    """A list made just now, stage by stage."""
+
+    user_id: str
+    model: str
+    steps: list[Step]
+    items: list[str] = Field(description="the list that came out")
+
+
+@router.get("/users/{user_id}/trace", responses=described(401, 403, 422, 429, 503))
+async def trace(request: Request, user_id: UserId) -> ListTrace:
+    """What each source, filter and later stage does when the user's list is made now."""
+    live = warm(request)
+    try:
+        told = await live.engine.trace(user_id)
+    except AWAY as error:
+        raise Problem(503, "Redis is away", f"the user's state cannot be read: {error}") from None
+    steps = [Step(**asdict(step)) for step in told.steps]
+    return ListTrace(user_id=user_id, model=told.model, steps=steps, items=list(told.items))
+
+
+class ComponentCounts(BaseModel):
+    """What a component has done in this process."""
+
+    component: str
+    calls: int
+    ms_per_call: float
+    entered: int = Field(description="candidates that came in, all users together")
+    left: int = Field(description="candidates that went out, or were proposed")
+    removed: int
+    failures: int
+
+
+class PipelineState(BaseModel):
+    """A pipeline: its components by stage, what they have done, and how the places of lists are shared."""
+
+    surface: str
+    stages: dict[str, list[str]]
+    counts: list[ComponentCounts]
+    provider: str = Field(description="the feature by whose values exposure is measured")
+    exposure: dict[str, float] = Field(description="the largest shares of exposure, earlier places counting more")
+    exposure_gini: float = Field(description="0 when all providers listed are exposed alike, near 1 when one has all")
+
+
+@router.get("/pipelines", responses=described(401, 403, 429))
+async def pipelines(request: Request) -> list[PipelineState]:
+    """The pipelines of the settings, and what each component has done in this process."""
+    live = warm(request)
+    return [
+        PipelineState(
+            surface=name,
+            stages=dict(pipeline.describe()),
+            counts=[
+                ComponentCounts(
+                    component=component,
+                    calls=counts.calls,
+                    ms_per_call=round(1000 * counts.seconds / counts.calls, 3),
+                    entered=counts.entered,
+                    left=counts.left,
+                    removed=counts.removed,
+                    failures=counts.failures,
+                )
+                for component, counts in pipeline.stages.counts.items()
+            ],
+            provider=pipeline.settings.provider,
+            exposure=pipeline.exposure.largest(20),
+            exposure_gini=round(pipeline.exposure.gini, 4),
+        )
+        for name, pipeline in live.engine.pipelines.items()
+    ]
 
 
 _LEFT_OUT: Final = {

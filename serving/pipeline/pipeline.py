@@ -16,6 +16,7 @@ from models.recommender import Candidates
 from models.retrieval import Proposals
 from serving.pipeline.adjusting import ADJUSTERS, Adjuster
 from serving.pipeline.exploration import Exploration
+from serving.pipeline.exposure import Exposure
 from serving.pipeline.filters import FILTERS, Filter, ListFilter, Withdrawn
 from serving.pipeline.plugins import component
 from serving.pipeline.query import Asked, Query, Rows
@@ -75,6 +76,7 @@ class Pipeline:
     Attributes:
         source_names: by bit.
         stages: what each component has done so far.
+        exposure: how the places of its lists were shared among providers.
 
     Raises:
         SettingsError: a component is not known.
@@ -83,6 +85,7 @@ class Pipeline:
     def __init__(self, settings: PipelineSettings, *, seed: int) -> None:
         self.settings = settings
         self.stages = Stages()
+        self.exposure = Exposure()
         quotas = dict(settings.sources)
         if any(rule.action == "pin" for rule in settings.rules):
             quotas[Pinned.name] = settings.reserve
@@ -122,6 +125,7 @@ class Pipeline:
         slates, propensity = self._explored(asked, slates)
         slates, propensity = self._filtered_late(query, slates, propensity)
         items = slates.items[:, : query.size]
+        self.exposure.count(query.items.groups[self.settings.provider], items)
         scores = slates.scores[:, : query.size]
         scores = np.where(items >= 0, np.where(scores >= PINNED / 2, scores - PINNED, scores), 0).astype(np.float32)
         return Lists(items, scores, slates.sources[:, : query.size], propensity[:, : query.size])
