@@ -74,7 +74,8 @@ class Scores:
     def add(self, query: Query, items: npt.NDArray[np.int64], targets: npt.NDArray[np.integer]) -> None:
         self.ranks.append(ranks_of(items, targets))
         alike, pairs = cosines(query, items), np.triu_indices(items.shape[1], 1)
-        self.likeness.append(alike[:, pairs[0], pairs[1]].mean(axis=1))
+        if len(pairs[0]):
+            self.likeness.append(alike[:, pairs[0], pairs[1]].mean(axis=1))
         self.listed.update(items[items >= 0].tolist())
 
 
@@ -121,7 +122,7 @@ def measure(name: str, data: Path, settings: Settings) -> dict[str, Any]:
             "recall_low": low,
             "recall_high": high,
             "ndcg_at_10": float(gains(ranks, LIST).mean()),
-            "intra_list_similarity": float(np.concatenate(found.likeness).mean()),
+            "intra_list_similarity": float(np.concatenate(found.likeness or [np.zeros(1, np.float32)]).mean()),
             "coverage": len(found.listed) / catalogue,
         }
     return {"dataset": name, "events": len(groups), "variants": table}

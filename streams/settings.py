@@ -212,7 +212,7 @@ class OnboardingSettings(_Section):
     """Choices made at the start: the profile's features `onboarding` (as genre=Drama) and `onboarding_items` (ids)."""
 
     actions: Positive = Field(5, description="actions after which they count no more")
-    boost: float = Field(3.0, description="added to the score of what fits them all, less with each action")
+    boost: float = Field(5.0, description="added to the score of what fits them all, less with each action")
 
 
 class RuleSettings(_Section):
