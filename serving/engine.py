@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -114,16 +114,15 @@ class Engine:
             pipeline: the name of the one that makes them.
             context: categorical features that hold now, before those of the user's record.
         """
-        ranker = self._serving()
-        states = await self._read(ranker, list(causes), publish=publish)
+        states = await self.read(list(causes), publish=publish)
         if context:
             states = [_in_context(user, state, context) for user, state in zip(causes, states, strict=True)]
-        return await self._rank(ranker, causes, states, size, pipeline)
+        return await self.make(causes, states, size=size, pipeline=pipeline)
 
     async def explain(self, user: str, item: str, *, pipeline: str = DEFAULT) -> Explanation:
         """What becomes of an item that the catalogue knows when the user's list is made now."""
         ranker = self._serving()
-        [state] = await self._read(ranker, [user], publish=False)
+        [state] = await self.read([user], publish=False)
         chosen, number, size = self.pipelines[pipeline], self.catalogue.numbers[item], self._settings.lists.size
         async with self._one_at_a_time:
             return await asyncio.to_thread(ranker.explain, chosen, state, ranker.now, number, size)
@@ -133,7 +132,7 @@ class Engine:
     ) -> tuple[Recommendations, list[Explanation]]:
         """A list that is not published, made of the user's state as it is now, and why each of its items is there."""
         ranker = self._serving()
-        [state] = await self._read(ranker, [user], publish=False)
+        [state] = await self.read([user], publish=False)
         state = _in_context(user, state, context)
         chosen = self.pipelines[pipeline]
 
@@ -149,7 +148,7 @@ class Engine:
     async def trace(self, user: str, *, pipeline: str = DEFAULT) -> Told:
         """What each stage does when the user's list is made now."""
         ranker = self._serving()
-        [state] = await self._read(ranker, [user], publish=False)
+        [state] = await self.read([user], publish=False)
         chosen, size = self.pipelines[pipeline], self._settings.lists.size
 
         def told() -> Told:
@@ -168,27 +167,30 @@ class Engine:
 
     async def list_of_nobody(self, user: str, *, size: int) -> Recommendations:
         """A list for a user whose state cannot be read: what is trending."""
-        ranker = self._serving()
-        [made] = await self._rank(ranker, {user: None}, [UserState.empty()], size, DEFAULT)
+        [made] = await self.make({user: None}, [UserState.empty()], size=size)
         return made
 
     def _serving(self) -> Ranker:
         assert self._ranker is not None, "`take_changes` takes the first model in"
         return self._ranker
 
-    async def _read(self, ranker: Ranker, users: list[str], *, publish: bool) -> list[UserState]:
+    async def read(self, users: Sequence[str], *, publish: bool) -> list[UserState]:
+        """The users' states, for `make`; with `publish` each gets its next list's number."""
+        ranker = self._serving()
         return await self._store.read_users(
             users, length=ranker.length, histogram=ranker.histogram_size, publish=publish, friends=_FRIENDS
         )
 
-    async def _rank(
+    async def make(
         self,
-        ranker: Ranker,
         causes: Mapping[str, Cause | None],
-        states: list[UserState],
-        size: int | None,
-        pipeline: str,
+        states: Sequence[UserState],
+        *,
+        size: int | None = None,
+        pipeline: str = DEFAULT,
     ) -> list[Recommendations]:
+        """Lists of states that were read; the rest is as in `lists`."""
+        ranker = self._serving()
         moments = [cause.ts if cause else ranker.now for cause in causes.values()]
         chosen, size = self.pipelines[pipeline], size or self._settings.lists.size
 
