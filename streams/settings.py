@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -26,6 +26,8 @@ from pydantic_settings import SettingsError as SourceError
 from models.config import TrainingConfig
 from models.labels import LabelRules
 from models.popularity import PopularityConfig
+from streams.online_settings import ExperimentsSettings, OnlineSettings
+from streams.sections import Positive, PositiveSeconds, Section
 from streams.targets import EMBEDDED, KafkaTarget, RedisTarget, Url, redacted
 
 log = logging.getLogger(__name__)
@@ -87,15 +89,7 @@ def _nearest(name: str, names: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
-
-
-Positive = Annotated[int, Field(gt=0)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
-
-
-class IngestSettings(_Section):
+class IngestSettings(Section):
     """What is read from the topics, and how much of a user is kept."""
 
     batch_max: Positive = Field(2000, description="the most records handled at once")
@@ -117,14 +111,14 @@ class IngestSettings(_Section):
     )
 
 
-class ListSettings(_Section):
+class ListSettings(Section):
     """The published lists."""
 
     size: Positive = Field(20, description="items in a list")
     refresh_batch: Positive = Field(256, description="the most users refreshed at once")
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Section):
     """When to train, and on how much. Periods in seconds are event time unless they say otherwise."""
 
     first_events: Positive = Field(2000, description="events before the first training")
@@ -151,7 +145,7 @@ Scope = Literal["read", "write", "admin"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class ApiSettings(_Section):
+class ApiSettings(Section):
     """The HTTP API."""
 
     host: str = Field("127.0.0.1", description="the address it listens on; one that others reach needs tokens")
@@ -206,6 +200,8 @@ class Settings(BaseSettings):
     lists: ListSettings = ListSettings()
     training: TrainingSettings = TrainingSettings()
     api: ApiSettings = ApiSettings()
+    online: OnlineSettings = OnlineSettings()
+    experiments: ExperimentsSettings = ExperimentsSettings()
     model: Annotated[TrainingConfig, _strict(TrainingConfig)] = TrainingConfig()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

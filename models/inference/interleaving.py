@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Hashable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,13 @@ from models.inference.effects import Estimate, mean_of
 Item = TypeVar("Item", bound=Hashable)
 
 
-class Draft(NamedTuple):
+class Draft(NamedTuple, Generic[Item]):
     """An interleaved list: its items (n,), and for each whether the second ranking put it there."""
 
-    items: list[object]
+    items: list[Item]
     second: list[bool]
 
-    def credit(self, taken: Iterable[object]) -> float:
+    def credit(self, taken: Iterable[Item]) -> float:
         """Which ranking the taken items speak for: 1 for the second, -1 for the first, 0 for neither."""
         chosen = frozenset(taken)
         balance = sum(
@@ -34,12 +34,12 @@ class Draft(NamedTuple):
         return float((balance > 0) - (balance < 0))
 
 
-def team_draft(first: Sequence[Item], second: Sequence[Item], size: int, draw: random.Random) -> Draft:
+def team_draft(first: Sequence[Item], second: Sequence[Item], size: int, draw: random.Random) -> Draft[Item]:
     """Let the rankings pick in turns, each its best item not yet picked; in each round a coin says who goes first."""
     rankings = (iter(first), iter(second))
-    items: list[object] = []
+    items: list[Item] = []
     of_second: list[bool] = []
-    picked: set[object] = set()
+    picked: set[Item] = set()
     while len(items) < size:
         before = len(items)
         order = (False, True) if draw.random() < 0.5 else (True, False)
@@ -54,12 +54,12 @@ def team_draft(first: Sequence[Item], second: Sequence[Item], size: int, draw: r
     return Draft(items, of_second)
 
 
-def preference(credits: npt.ArrayLike, users: npt.NDArray[np.integer]) -> Estimate:
+def preference(credit: npt.ArrayLike, users: npt.NDArray[np.integer]) -> Estimate:
     """How much the second ranking is preferred, in [-1, 1]: the mean over users of their lists' mean credit.
 
     Args:
-        credits: (n,) of `Draft.credit`, lists from which nothing was taken left out.
+        credit: (n,) of `Draft.credit`, lists from which nothing was taken left out.
         users: (n,) whose each is: one user's lists are not independent of each other.
     """
     _, of = np.unique(users, return_inverse=True)
-    return mean_of(np.bincount(of, np.asarray(credits, np.float64)) / np.bincount(of))
+    return mean_of(np.bincount(of, np.asarray(credit, np.float64)) / np.bincount(of))

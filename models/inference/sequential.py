@@ -36,7 +36,7 @@ def always_valid_p(estimate: Estimate, tau: float) -> Floats:
 def always_valid_interval(estimate: Estimate, tau: float, level: float = 0.95) -> tuple[Floats, Floats]:
     """The effects that the test does not reject: all the intervals ever looked at hold the truth together."""
     v = np.asarray(estimate.variance)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         ends = 2.0 * v * (v + tau**2) / tau**2 * (-math.log(1.0 - level) + 0.5 * np.log1p(tau**2 / v))
         half = np.where(np.isfinite(v), np.sqrt(np.where(v > 0, ends, 0.0)), np.inf)
     return estimate.value - half, estimate.value + half

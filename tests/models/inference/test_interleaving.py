@@ -33,7 +33,7 @@ def test_when_one_ranking_is_through_the_other_fills_the_list() -> None:
 def played(noise_of_second: float, users: int = 300, seed: int = 2) -> Estimate:
     """Users who take the items they like, shown drafts of a ranking by liking with noise 1 and of a second one."""
     rng, draw = np.random.default_rng(seed), random.Random(seed)
-    credits, whose = [], []
+    credit, whose = [], []
     for user in range(users):
         liking = rng.normal(0.0, 1.0, 30)
         for _ in range(3):
@@ -41,11 +41,11 @@ def played(noise_of_second: float, users: int = 300, seed: int = 2) -> Estimate:
                 np.argsort(-(liking + rng.normal(0.0, noise, 30))).tolist() for noise in (1.0, noise_of_second)
             )
             drafted = team_draft(first, second, 10, draw)
-            taken = [item for item in drafted.items if rng.random() < 0.3 * (liking[item] > 0.5)]  # type: ignore[index]
+            taken = [item for item in drafted.items if rng.random() < 0.3 * (liking[item] > 0.5)]
             if taken:
-                credits.append(drafted.credit(taken))
+                credit.append(drafted.credit(taken))
                 whose.append(user)
-    return preference(credits, np.array(whose))
+    return preference(np.array(credit), np.array(whose))
 
 
 def test_the_better_ranking_is_preferred_whichever_side_it_is_on() -> None:
