@@ -37,7 +37,10 @@ class OnlineSettings(Section):
     segments: tuple[str, ...] = Field(
         ("country", "device"), description="what of an event's context, or else of its user's profile, to break down by"
     )
-    drift_s: PositiveSeconds = Field(3600.0, description="event time that is held against what came before it")
+    item_features: tuple[str, ...] = Field(("genre",), description="what of an item's record to break down by")
+    recent_s: PositiveSeconds = Field(
+        3600.0, description="event time that /metrics tells of, and that is held against what came before it"
+    )
     concentration_half_life_s: PositiveSeconds = Field(
         86_400.0, description="event time after which an exposure or a click counts half in the concentration"
     )

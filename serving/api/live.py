@@ -14,7 +14,12 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from serving.api.gathering import Gathering
+from serving.api.system import System
 from serving.engine import Engine
+from serving.experiments.report import Report
+from serving.online.follower import Follower
+from serving.online.gauges import Gauges
+from serving.online.tally import Tally
 from streams.catalogue import Catalogue
 from streams.events import Recommendations
 from streams.settings import Settings
@@ -52,6 +57,11 @@ class Live:
         self.engine = Engine(settings, self.store, Catalogue(self.store))
         self._gathering = Gathering(self.engine)
         self.producer = AIOKafkaProducer(acks="all", **settings.kafka.aiokafka_options())
+        self.tally = Tally(settings, self.engine.catalogue)
+        self.report = Report(self.tally.ledgers)
+        self.follower = Follower(settings, self.store, self.tally, self.producer.partitions_for)
+        self.gauges = Gauges(self.tally, self.follower, self.report)
+        self.system = System(settings.data_dir / "artefacts")
         self.warm = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending = False
@@ -66,15 +76,17 @@ class Live:
         await self.producer.start()
         tasks = [
             asyncio.create_task(work)
-            for work in (self.engine.follow_model(_nothing), self._keep_up(), self._follow_lists())
+            for work in (self.engine.follow_model(_nothing), self._keep_up(), self._follow_lists(), self._measure())
         ]
         try:
             yield self
         finally:
             self._end_streams()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            left = set(tasks)
+            while left:  # a library that is just giving up on a connection may swallow the first cancellation
+                for task in left:
+                    task.cancel()
+                _, left = await asyncio.wait(left, timeout=2.0)
             await self.producer.stop()
             await self.store.close()
 
@@ -87,6 +99,13 @@ class Live:
                 log.warning("Redis is away, the last known state serves: %s", error)
                 await asyncio.sleep(_RETRY_S)
             await asyncio.sleep(self.settings.api.sync_s)
+
+    async def _measure(self) -> None:
+        """Count what users make of their lists, once the items are known."""
+        while not self.warm:
+            await asyncio.sleep(self.settings.api.sync_s)
+        if self.settings.online.enabled:
+            await self.follower.follow()
 
     # -- lists
 
@@ -102,6 +121,7 @@ class Live:
             made = await self._gathering.list(user, size + len(without))
         except AWAY as error:
             return await self._without_state(user, size, without, f"Redis is away: {error}")
+        self.tally.take_list(made, now_ms())  # it is not on the topic, and is acted on all the same
         return Served(_trimmed(made, size, without), "computed")
 
     async def _published(self, user: str) -> Recommendations | None:
@@ -139,8 +159,8 @@ class Live:
 
     async def _hear_lists(self) -> None:
         consumer = AIOKafkaConsumer(enable_auto_commit=False, **self.settings.kafka.aiokafka_options())
-        await consumer.start()
         try:
+            await consumer.start()
             topic = self.names.recommendations
             partitions = [TopicPartition(topic, n) for n in sorted(await self.producer.partitions_for(topic))]
             consumer.assign(partitions)

@@ -38,6 +38,7 @@ class Ledger:
         self._starts_at = starts_at
         self._most = most
         self._share = 1.0
+        self._n = 0  # rows in use
         self._rows: dict[str, int] = {}
         self._arm = np.zeros(_ROOM, np.int8)
         self._sums = np.zeros((2, _ROOM, N_MEASURES))  # before, now
@@ -48,7 +49,8 @@ class Ledger:
         if row is None:
             if self._share < 1.0 and point("sample", user) >= self._share:
                 return
-            row = self._rows[user] = len(self._rows)
+            row = self._rows[user] = self._n
+            self._n += 1
             if row == len(self._arm):
                 self._arm = np.concatenate([self._arm, np.zeros_like(self._arm)])
                 self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)], axis=1)
@@ -56,7 +58,7 @@ class Ledger:
         sums = self._sums[int(ts >= self._starts_at), row]
         for measure, amount in amounts:
             sums[measure] += amount
-        if len(self._rows) > self._most:
+        if self._n > self._most:
             self._halve()
 
     def _halve(self) -> None:
@@ -67,11 +69,15 @@ class Ledger:
         room = max(len(rows), _ROOM)
         arm, sums = np.zeros(room, np.int8), np.zeros((2, room, N_MEASURES))
         arm[: len(rows)], sums[:, : len(rows)] = self._arm[rows], self._sums[:, rows]
-        self._arm, self._sums = arm, sums
+        self._arm, self._sums, self._n = arm, sums, len(rows)
+
+    def forget(self, user: str) -> None:
+        """Forget who an erased user was; the sums stay, nobody's."""
+        self._rows.pop(user, None)
 
     def sample(self) -> Sample:
         """The users who were there during the experiment, as of now."""
-        n = len(self._rows)
+        n = self._n
         before, now = self._sums[:, :n]
         there = now.any(axis=1)
         return Sample(self._arm[:n][there], now[there], before[there], self._share)
@@ -98,6 +104,11 @@ class Ledgers:
             self.of[arm.experiment].add(credit.user_id, arm.number, credit.ts, credit.amounts)
         if HOLDOUT in self.of:
             self.of[HOLDOUT].add(credit.user_id, int(arm.experiment != HOLDOUT), credit.ts, credit.amounts)
+
+    def forget(self, user: str) -> None:
+        """Forget who an erased user was."""
+        for ledger in self.of.values():
+            ledger.forget(user)
 
     def take_list(self, made: Recommendations) -> None:
         """Note whether a list carries the variant that its user was assigned."""

@@ -8,7 +8,7 @@ wait for a session's end.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 from zlib import crc32
@@ -17,11 +17,11 @@ from serving.online.measures import Credit, Labels, Measure
 from streams.events import Event, Recommendations
 from streams.online_settings import OnlineSettings
 
-#: What comes before the segments of the settings.
-DIMENSIONS: Final = ("variant", "model", "source", "position")
-NONE: Final = "none"  # of a list: there was none
+#: The labels that come before those of the item and of the user.
+DIMENSIONS: Final = ("variant", "model", "source", "position", "type")
+NONE: Final = "none"  # there was no list, no place, no item
 ORGANIC: Final = "organic"  # as a source: found without a list
-UNKNOWN: Final = "unknown"  # of a segment
+UNKNOWN: Final = "unknown"  # of a segment, or a feature of an item
 _DEEP: Final = 20  # from this position on, places are counted together
 
 K = TypeVar("K", bound=Hashable)
@@ -55,6 +55,7 @@ class _User:
     variant: str = NONE
     model: str = NONE
     arrived: int = 0
+    described: bool = False
 
 
 @dataclass(slots=True)
@@ -73,12 +74,14 @@ class Attribution:
 
     Attributes:
         completed_share: the share of an item's length from which a watch went to its end.
+        features_of: an item's values of `settings.item_features`, a tuple of them for each; empty where nobody knows.
         unmatched: events whose `rec_id` led to no place, by why: `unknown` list, `expired`, of another user
             (`foreign`), or an item that is not on it (`absent`).
     """
 
     settings: OnlineSettings
     completed_share: float = 0.8
+    features_of: Callable[[str], tuple[tuple[str, ...], ...]] = lambda _: ()
     unmatched: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -90,11 +93,13 @@ class Attribution:
         self._gap_ms = self.settings.session_gap_s * 1000.0
         self._window_ms = self.settings.attribution_s * 1000.0
         self._nowhere = (UNKNOWN,) * len(self.settings.segments)
+        self._nothing = (NONE,) * len(self.settings.item_features)
+        self._undescribed = (UNKNOWN,) * len(self.settings.item_features)
 
     @property
     def dimensions(self) -> tuple[str, ...]:
         """The names of the labels."""
-        return (*DIMENSIONS, *self.settings.segments)
+        return (*DIMENSIONS, *self.settings.item_features, *self.settings.segments)
 
     # -- what comes in
 
@@ -117,32 +122,36 @@ class Attribution:
         place = self._place(event, arrived)
         found: list[Credit] = []
         session = self._session(event, ts, user, found)
-        labels = _labels(place, session, user)
+        labels = (*_where(place, session), event.type, *self._features(event.item_id), *user.segments)
         if event.type in ("click", "watch") and not session.engaged:
             session.engaged = True
-            start = (session.variant, session.model, NONE, NONE, *session.segments)
-            earned = (session.variant, session.model, *labels[2:4], *session.segments)
-            found.append(Credit(session.start, event.user_id, start, ((Measure.SESSIONS, -1.0),)))
+            earned = (session.variant, session.model, *labels[2 : -len(user.segments) or None], *session.segments)
+            found.append(Credit(session.start, event.user_id, self._begun(session), ((Measure.SESSIONS, -1.0),)))
             both = ((Measure.SESSIONS, 1.0), (Measure.ENGAGED_SESSIONS, 1.0))
             found.append(Credit(session.start, event.user_id, earned, both))
-        amounts = [*self._amounts(event), *_mark(event, place)]
-        if amounts:
-            found.append(Credit(ts, event.user_id, labels, tuple(amounts)))
+        amounts = ((Measure.EVENTS, 1.0), *self._amounts(event), *_mark(event, place))
+        found.append(Credit(ts, event.user_id, labels, amounts))
         return found
 
     def knows(self, user_id: str) -> bool:
-        """Whether the user's segments were asked for already."""
-        return user_id in self._users
+        """Whether `take_profile` has told of the user."""
+        user = self._users.get(user_id)
+        return user is not None and user.described
 
     def take_profile(self, user_id: str, categorical: Mapping[str, list[str]]) -> None:
         """What the user's profile says of the segments, for events whose context says nothing."""
-        segments = tuple((categorical.get(name) or [UNKNOWN])[0] for name in self.settings.segments)
-        self._user(user_id).segments = segments
+        user = self._user(user_id)
+        user.described = True
+        told = ((categorical.get(name) or [UNKNOWN])[0] for name in self.settings.segments)
+        user.segments = tuple(new if old == UNKNOWN else old for new, old in zip(told, user.segments, strict=True))
 
-    def segments_of(self, user_id: str) -> tuple[str, ...]:
-        """The user's segments as last known."""
-        user = self._users.get(user_id)
-        return user.segments if user else self._nowhere
+    def forget(self, user_id: str) -> None:
+        """Forget an erased user; what was counted stays counted."""
+        self._users.pop(user_id, None)
+        for key in [key for key in self._sessions if key[0] == user_id]:
+            del self._sessions[key]
+        for rec_id in [rec_id for rec_id, made in self._lists.items() if made.user == user_id]:
+            del self._lists[rec_id]
 
     # -- what is known
 
@@ -172,11 +181,18 @@ class Attribution:
         if session is None or (event.session_id is None and ts - session.last > self._gap_ms):
             session = _Session(ts, ts, user.variant, user.model, user.segments)
             _put(self._sessions, key, session, self.settings.max_users)
-            begun = (session.variant, session.model, NONE, NONE, *session.segments)
-            found.append(Credit(ts, event.user_id, begun, ((Measure.SESSIONS, 1.0),)))
+            found.append(Credit(ts, event.user_id, self._begun(session), ((Measure.SESSIONS, 1.0),)))
         session.last = max(session.last, ts)
         self._sessions.move_to_end(key)
         return session
+
+    def _begun(self, session: _Session) -> Labels:
+        return (session.variant, session.model, NONE, NONE, NONE, *self._nothing, *session.segments)
+
+    def _features(self, item_id: str | None) -> Labels:
+        if item_id is None:
+            return self._nothing
+        return tuple(values or (UNKNOWN,) for values in self.features_of(item_id)) or self._undescribed
 
     def _place(self, event: Event, arrived: int) -> _Place | None:
         if event.rec_id is None or event.item_id is None:
@@ -217,12 +233,13 @@ class Attribution:
         return []
 
 
-def _labels(place: _Place | None, session: _Session, user: _User) -> Labels:
+def _where(place: _Place | None, session: _Session) -> Labels:
+    """Variant, model, source and position."""
     if place is None:
-        return (session.variant, session.model, ORGANIC, NONE, *user.segments)
+        return (session.variant, session.model, ORGANIC, NONE)
     made, at = place
     position = str(at) if at < _DEEP else f"{_DEEP}+"
-    return (made.variant, made.model, made.sources[at], position, *user.segments)
+    return (made.variant, made.model, made.sources[at], position)
 
 
 def _mark(event: Event, place: _Place | None) -> list[tuple[Measure, float]]:

@@ -10,18 +10,19 @@ from streams.online_settings import Metric
 class Measure(IntEnum):
     """Something that is counted; all of them add up."""
 
-    SESSIONS = 0
-    ENGAGED_SESSIONS = 1  # with a click or a watch
-    SHOWN = 2  # places of lists with an impression
-    TAKEN = 3  # places of lists with a click or a watch
-    SHOWN_AND_TAKEN = 4
-    CLICKS = 5
-    WATCHES = 6
-    LONG_WATCHES = 7
-    COMPLETIONS = 8
-    WATCH_S = 9
-    LIKES = 10
-    REFUSALS = 11  # dislikes and hides
+    EVENTS = 0
+    SESSIONS = 1
+    ENGAGED_SESSIONS = 2  # with a click or a watch
+    SHOWN = 3  # places of lists with an impression
+    TAKEN = 4  # places of lists with a click or a watch
+    SHOWN_AND_TAKEN = 5
+    CLICKS = 6
+    WATCHES = 7
+    LONG_WATCHES = 8
+    COMPLETIONS = 9
+    WATCH_S = 10
+    LIKES = 11  # saves and shares too
+    REFUSALS = 12  # dislikes and hides
 
 
 N_MEASURES: Final = len(Measure)

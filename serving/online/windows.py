@@ -82,6 +82,10 @@ class Windows:
         at = self._at(dimension)
         return {start: self._windows[start][at] for start in self._order}
 
+    def since(self, seconds: float) -> int:
+        """Where the windows of the newest so many seconds begin, in ms."""
+        return self.newest - int(seconds * 1000) + self.window_ms
+
     def _at(self, dimension: str) -> int:
         if dimension not in self.dimensions:
             raise ValueError(f"there is no breakdown by {dimension!r}; there are {', '.join(self.dimensions)}")

@@ -31,7 +31,8 @@ class Counting:
     """Attribution with its counts in windows."""
 
     def __init__(self, **given: Any) -> None:
-        self.attribution = Attribution(OnlineSettings(**given))
+        genres = {"a": (("Drama", "Music"),), "b": ((),)}
+        self.attribution = Attribution(OnlineSettings(**given), features_of=lambda item: genres.get(item, ()))
         self.windows = Windows(self.attribution.dimensions, window_s=300, kept=288)
         self._sent = 0
 
@@ -68,6 +69,8 @@ def test_a_click_earns_credit_for_the_list_the_place_and_its_sources() -> None:
     assert counting.by("source", Measure.CLICKS) == {"sequence": 0.5, "trending": 0.5}
     assert counting.by("position", Measure.CLICKS) == {"0": 1.0}
     assert counting.by("device", Measure.CLICKS) == {"tv": 1.0}
+    assert counting.by("genre", Measure.EVENTS) == {"none": 1.0, "Drama": 1.0, "Music": 1.0, "unknown": 1.0}
+    assert counting.by("type", Measure.EVENTS) == {"visit": 1.0, "impression": 2.0, "click": 1.0}
     assert counting.by("source", Measure.ENGAGED_SESSIONS) == {"sequence": 0.5, "trending": 0.5}
     assert counting.by("source", Measure.SESSIONS) == {"sequence": 0.5, "trending": 0.5}
     told = rates(summed(counting.windows.totals("position")))
@@ -207,3 +210,12 @@ def test_all_breakdowns_have_the_same_totals(rows: list[tuple[Any, ...]]) -> Non
     assert counts[Measure.ENGAGED_SESSIONS] <= counts[Measure.SESSIONS] + 1e-9
     assert counts[Measure.SHOWN_AND_TAKEN] <= min(counts[Measure.SHOWN], counts[Measure.TAKEN]) + 1e-9
     assert counts[Measure.COMPLETIONS] <= counts[Measure.WATCHES]
+
+
+def test_an_erased_user_is_forgotten() -> None:
+    counting = Counting()
+    counting.list(published())
+    counting.event("click", rec_id="r1", position=0)
+    counting.attribution.forget("ann")
+    assert not any(vars(counting.attribution)[name] for name in ("_lists", "_users", "_sessions"))
+    assert counting.total(Measure.CLICKS) == 1.0
