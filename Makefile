@@ -17,7 +17,7 @@ demo: $(VENV)/.installed ## run the whole system on one machine and watch it lea
 	$(BIN)/millstream demo
 
 test: lint types ## lint, types and every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev ## check style and format
 	$(BIN)/ruff check .
@@ -43,5 +43,5 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
-	$(PIP) -r requirements.txt -r requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
 	@touch $@

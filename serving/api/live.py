@@ -35,6 +35,7 @@ _REMEMBERED: Final = 10_000
 #: Lists that a listener may lag behind before it is cut off.
 _QUEUE: Final = 1_000
 _RETRY_S: Final = 1.0
+_CANCEL_AGAIN_S: Final = 0.5
 #: What a call to Redis raises while it is away.
 AWAY = (RedisError, OSError, asyncio.TimeoutError)
 
@@ -82,11 +83,7 @@ class Live:
             yield self
         finally:
             self._end_streams()
-            left = set(tasks)
-            while left:  # a library that is just giving up on a connection may swallow the first cancellation
-                for task in left:
-                    task.cancel()
-                _, left = await asyncio.wait(left, timeout=2.0)
+            await ended(tasks)
             await self.producer.stop()
             await self.store.close()
 
@@ -238,6 +235,15 @@ class Live:
 def _trimmed(made: Recommendations, size: int, without: Collection[str]) -> Recommendations:
     items = [place for place in made.items if place.item_id not in without][:size]
     return msgspec.structs.replace(made, items=items)
+
+
+async def ended(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: a client library may take a cancellation for its own time limit's."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=_CANCEL_AGAIN_S)
 
 
 async def _nothing() -> None:
