@@ -65,7 +65,7 @@ class System(Collector):
         for name, meaning in _COUNTED.items():
             family = CounterMetricFamily(f"millstream_worker_{name}", meaning, labels=("worker",))
             for worker in self._workers:
-                family.add_metric((worker.name,), getattr(worker, name), created=worker.started_at)
+                family.add_metric((worker.name,), getattr(worker, name))
             yield family
         lag = GaugeMetricFamily("millstream_worker_lag", "Events not acknowledged yet.", labels=("worker",))
         partitions = GaugeMetricFamily("millstream_worker_partitions", "Partitions of events held.", labels=("worker",))

@@ -73,7 +73,7 @@ class Gauges(Collector):
             "millstream_online_rate", "Rates of the newest event time, by breakdown.", labels=("rate", "by", "value")
         )
         counts = GaugeMetricFamily(
-            "millstream_online_count", "What was counted in the newest event time.", labels=("measure",)
+            "millstream_online_counted", "What was counted in the newest event time.", labels=("measure",)
         )
         for dimension in windows.dimensions:
             for value, (_, found) in self._tally.breakdown(dimension, since).items():
