@@ -1,6 +1,7 @@
 """How much of the exposures, or of the clicks, a few items have; the older one is, the less it counts."""
 
 from array import array
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -19,9 +20,9 @@ class Concentration:
         self._counts = np.zeros(0)
         self._moment = 0  # event time of the counts, in ms
 
-    def add(self, number: int, ts: int) -> None:
-        """Count an item at event time `ts` (ms)."""
-        self._pending.append(number)
+    def add(self, numbers: Iterable[int], ts: int) -> None:
+        """Count items at event time `ts` (ms)."""
+        self._pending.extend(numbers)
         if len(self._pending) >= _PENDING_MAX:
             self._settle(ts)
 

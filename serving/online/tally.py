@@ -41,8 +41,8 @@ class Tally:
         """A list that was published or served, at that time (ms)."""
         self.attribution.take_list(made, arrived)
         self.ledgers.take_list(made)
-        for place in made.items:
-            self._count(self._exposures, place.item_id)
+        numbers = map(self._catalogue.numbers.get, (place.item_id for place in made.items))
+        self._exposures.add((number for number in numbers if number is not None), self._now)
 
     def take_event(self, event: Event, arrived: int) -> None:
         """An event, which arrived at that time (ms)."""
@@ -50,8 +50,9 @@ class Tally:
         for credit in self.attribution.take_event(event, arrived):
             self.windows.add(credit.ts, credit.labels, credit.amounts)
             self.ledgers.take(credit)
-        if event.item_id is not None and event.type in ("click", "watch"):
-            self._count(self._clicks, event.item_id)
+        if event.type in ("click", "watch"):
+            number = self._catalogue.numbers.get(event.item_id or "")
+            self._clicks.add(() if number is None else (number,), self._now)
 
     def take_profiles(self, profiles: Iterable[tuple[str, bytes | None]]) -> None:
         """Users as Redis knows them, for the segments that no event names."""
@@ -63,11 +64,6 @@ class Tally:
         """Forget an erased user."""
         self.attribution.forget(user_id)
         self.ledgers.forget(user_id)
-
-    def _count(self, concentration: Concentration, item_id: str) -> None:
-        number = self._catalogue.numbers.get(item_id)
-        if number is not None:
-            concentration.add(number, self._now)
 
     def _features(self, item_id: str) -> tuple[tuple[str, ...], ...]:
         number = self._catalogue.numbers.get(item_id)

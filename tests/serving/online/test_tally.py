@@ -53,11 +53,10 @@ def test_concentration_is_over_all_items_and_of_late(tally: Tally) -> None:
 def test_older_counts_fade() -> None:
     counts = Concentration(half_life_s=3_600.0)
     for _ in range(64):
-        counts.add(0, START)
+        counts.add([0], START)
     assert counts.gini(2, START) == pytest.approx(0.5)
-    counts.add(1, START + 6 * HOUR)
+    counts.add([1], START + 6 * HOUR)
     assert counts.gini(2, START + 6 * HOUR) == pytest.approx(0.0)  # 64 of six half-lives ago against one of now
     many = np.random.default_rng(0).integers(0, 50, 30_000)
-    for number in many.tolist():
-        counts.add(number, START + 600 * HOUR)
+    counts.add(many.tolist(), START + 600 * HOUR)
     assert counts.gini(50, START + 600 * HOUR) == pytest.approx(0.0, abs=0.05)
