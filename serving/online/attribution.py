@@ -22,6 +22,7 @@ DIMENSIONS: Final = ("variant", "model", "source", "position", "type")
 NONE: Final = "none"  # there was no list, no place, no item
 ORGANIC: Final = "organic"  # as a source: found without a list
 UNKNOWN: Final = "unknown"  # of a segment, or a feature of an item
+_ASKED_MOST: Final = 3  # a new user's profile may come a little after the first event
 _DEEP: Final = 20  # from this position on, places are counted together
 
 K = TypeVar("K", bound=Hashable)
@@ -55,7 +56,7 @@ class _User:
     variant: str = NONE
     model: str = NONE
     arrived: int = 0
-    described: bool = False
+    asked: int = 0
 
 
 @dataclass(slots=True)
@@ -122,6 +123,10 @@ class Attribution:
         place = self._place(event, arrived)
         found: list[Credit] = []
         session = self._session(event, ts, user, found)
+        if UNKNOWN in session.segments and session.segments != user.segments and not session.engaged:
+            found.append(Credit(session.start, event.user_id, self._begun(session), ((Measure.SESSIONS, -1.0),)))
+            session.segments = user.segments
+            found.append(Credit(session.start, event.user_id, self._begun(session), ((Measure.SESSIONS, 1.0),)))
         labels = (*_where(place, session), event.type, *self._features(event.item_id), *user.segments)
         if event.type in ("click", "watch") and not session.engaged:
             session.engaged = True
@@ -133,15 +138,18 @@ class Attribution:
         found.append(Credit(ts, event.user_id, labels, amounts))
         return found
 
-    def knows(self, user_id: str) -> bool:
-        """Whether `take_profile` has told of the user."""
+    def wants_profile(self, user_id: str) -> bool:
+        """Whether `take_profile` should tell of the user: not yet known, and not asked for in vain too often."""
         user = self._users.get(user_id)
-        return user is not None and user.described
+        return user is None or user.asked < _ASKED_MOST
 
-    def take_profile(self, user_id: str, categorical: Mapping[str, list[str]]) -> None:
-        """What the user's profile says of the segments, for events whose context says nothing."""
+    def take_profile(self, user_id: str, categorical: Mapping[str, list[str]] | None) -> None:
+        """What the user's profile, if there is one yet, says of the segments that no event's context told."""
         user = self._user(user_id)
-        user.described = True
+        if categorical is None:
+            user.asked += 1
+            return
+        user.asked = _ASKED_MOST
         told = ((categorical.get(name) or [UNKNOWN])[0] for name in self.settings.segments)
         user.segments = tuple(new if old == UNKNOWN else old for new, old in zip(told, user.segments, strict=True))
 

@@ -139,7 +139,7 @@ class Follower:
         self._tally.take_list(made, record.timestamp)
 
     async def _ask_profiles(self, users: Iterable[str]) -> None:
-        new = [user for user in users if not self._tally.attribution.knows(user)]
+        new = [user for user in users if self._tally.attribution.wants_profile(user)]
         if not new:
             return
         try:

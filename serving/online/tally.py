@@ -58,7 +58,7 @@ class Tally:
         """Users as Redis knows them, for the segments that no event names."""
         for user_id, raw in profiles:
             profile = decode_profile(raw or b"")
-            self.attribution.take_profile(user_id, profile.categorical if profile else {})
+            self.attribution.take_profile(user_id, profile.categorical if profile else None)
 
     def forget(self, user_id: str) -> None:
         """Forget an erased user."""

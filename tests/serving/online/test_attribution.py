@@ -155,6 +155,19 @@ def test_a_profile_tells_the_segments_that_no_context_does() -> None:
     assert counting.by("device", Measure.CLICKS) == {"tv": 2.0}
 
 
+def test_a_session_is_of_the_segments_that_become_known_before_its_first_click() -> None:
+    counting = Counting()
+    counting.event("visit", item_id=None)
+    assert counting.attribution.wants_profile("ann")
+    counting.attribution.take_profile("ann", None)
+    assert counting.attribution.wants_profile("ann")
+    counting.attribution.take_profile("ann", {"country": ["KR"]})
+    assert not counting.attribution.wants_profile("ann")
+    counting.event("click", context={"device": "tv"})
+    assert counting.by("country", Measure.SESSIONS) == {"KR": 1.0}
+    assert counting.by("device", Measure.ENGAGED_SESSIONS) == {"tv": 1.0} == counting.by("device", Measure.SESSIONS)
+
+
 def test_an_event_from_the_future_counts_as_of_its_arrival() -> None:
     counting = Counting()
     [begun, _, _, clicked] = counting.attribution.take_event(
