@@ -5,29 +5,41 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
+import msgspec
+
 from models.artefact import ArtefactStore
-from models.recommender import SOURCES, Recommender
-from serving.explanation import Explanation
+from models.recommender import Recommender
+from serving.explanation import Explanation, explained
+from serving.pipeline.pipeline import Pipeline
 from serving.ranker import Ranked, Ranker
-from streams.catalogue import Catalogue
-from streams.events import Cause, ListItem, Recommendations
+from serving.tracing import Told, tell
+from streams.catalogue import Catalogue, decode_profile
+from streams.events import Cause, ListItem, Recommendations, UserRecord, encode
 from streams.settings import Settings
 from streams.state import Store, UserState
 from streams.trends import Trends
 
 log = logging.getLogger(__name__)
 
-#: The sources' names by their bit mask, made once: a list names the sources of each of its places.
-_NAMES: Final = [[name for bit, name in enumerate(SOURCES) if mask >> bit & 1] for mask in range(1 << len(SOURCES))]
+#: The pipeline of lists that name none.
+DEFAULT: Final = "default"
+_NO_CONTEXT: Final[Mapping[str, str]] = {}
+#: Of so many of those whom a user follows, newest first, what they liked is read.
+_FRIENDS: Final = 20
 
 
 class Engine:
-    """Ranks users with the newest model, catalogue and trends that it has taken in.
+    """Makes lists with the newest model, catalogue and trends that it has taken in.
 
     Attributes:
         catalogue: the items, as of the last `take_changes`.
+        pipelines: by name; `DEFAULT` is always there.
+
+    Raises:
+        SettingsError: a pipeline names a component that is not known.
     """
 
     def __init__(self, settings: Settings, store: Store, catalogue: Catalogue) -> None:
@@ -35,6 +47,11 @@ class Engine:
         self._store = store
         self.catalogue = catalogue
         self._trends = Trends(store, settings)
+        self.pipelines = {
+            name: Pipeline(each, seed=settings.model.seed)
+            for name, each in ({DEFAULT: settings.pipeline} | settings.pipelines).items()
+        }
+        self._names: dict[tuple[str, int], list[str]] = {}
         self._artefacts = ArtefactStore(settings.data_dir / "artefacts")
         self._next: Recommender | None = Recommender.trending_only(settings.popularity, settings.model)
         self._ranker: Ranker | None = None
@@ -85,6 +102,8 @@ class Engine:
         *,
         size: int | None = None,
         publish: bool = True,
+        pipeline: str = DEFAULT,
+        context: Mapping[str, str] = _NO_CONTEXT,
     ) -> list[Recommendations]:
         """A list for each user, made of the user's state as it is now.
 
@@ -92,21 +111,53 @@ class Engine:
             causes: per user the event that the list answers, if one is behind it.
             size: places in a list; as the settings say, when left out.
             publish: the lists are to be published, so each gets its user's next number.
+            pipeline: the name of the one that makes them.
+            context: categorical features that hold now, before those of the user's record.
         """
         ranker = self._serving()
-        states = await self._store.read_users(
-            list(causes), length=ranker.length, histogram=ranker.histogram_size, publish=publish
-        )
-        return await self._rank(ranker, causes, states, size)
+        states = await self._read(ranker, list(causes), publish=publish)
+        if context:
+            states = [_in_context(user, state, context) for user, state in zip(causes, states, strict=True)]
+        return await self._rank(ranker, causes, states, size, pipeline)
 
-    async def explain(self, user: str, item: str) -> Explanation:
+    async def explain(self, user: str, item: str, *, pipeline: str = DEFAULT) -> Explanation:
         """What becomes of an item that the catalogue knows when the user's list is made now."""
         ranker = self._serving()
-        [state] = await self._store.read_users(
-            [user], length=ranker.length, histogram=ranker.histogram_size, publish=False
-        )
+        [state] = await self._read(ranker, [user], publish=False)
+        chosen, number, size = self.pipelines[pipeline], self.catalogue.numbers[item], self._settings.lists.size
         async with self._one_at_a_time:
-            return await asyncio.to_thread(ranker.explain, state, ranker.now, self.catalogue.numbers[item])
+            return await asyncio.to_thread(ranker.explain, chosen, state, ranker.now, number, size)
+
+    async def explained_list(
+        self, user: str, size: int, *, pipeline: str = DEFAULT, context: Mapping[str, str] = _NO_CONTEXT
+    ) -> tuple[Recommendations, list[Explanation]]:
+        """A list that is not published, made of the user's state as it is now, and why each of its items is there."""
+        ranker = self._serving()
+        [state] = await self._read(ranker, [user], publish=False)
+        state = _in_context(user, state, context)
+        chosen = self.pipelines[pipeline]
+
+        def make() -> tuple[Recommendations, list[Explanation]]:
+            query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
+            [ranked] = ranker.places(query, lists)
+            why = [explained(chosen, query, lists, trace, row) for row in lists.items[0].tolist() if row >= 0]
+            return self._list(user, ranked, state.list_number, ranker.model, None, pipeline), why
+
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(make)
+
+    async def trace(self, user: str, *, pipeline: str = DEFAULT) -> Told:
+        """What each stage does when the user's list is made now."""
+        ranker = self._serving()
+        [state] = await self._read(ranker, [user], publish=False)
+        chosen, size = self.pipelines[pipeline], self._settings.lists.size
+
+        def told() -> Told:
+            query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
+            return tell(query, lists, trace, lambda row: self.catalogue.ids[ranker.number_of(row)])
+
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(told)
 
     async def related(self, item: str, n: int) -> list[tuple[str, float, str]]:
         """At most `n` items like one that the catalogue knows, with the similarity and its source."""
@@ -118,12 +169,17 @@ class Engine:
     async def list_of_nobody(self, user: str, *, size: int) -> Recommendations:
         """A list for a user whose state cannot be read: what is trending."""
         ranker = self._serving()
-        [made] = await self._rank(ranker, {user: None}, [UserState.empty()], size)
+        [made] = await self._rank(ranker, {user: None}, [UserState.empty()], size, DEFAULT)
         return made
 
     def _serving(self) -> Ranker:
         assert self._ranker is not None, "`take_changes` takes the first model in"
         return self._ranker
+
+    async def _read(self, ranker: Ranker, users: list[str], *, publish: bool) -> list[UserState]:
+        return await self._store.read_users(
+            users, length=ranker.length, histogram=ranker.histogram_size, publish=publish, friends=_FRIENDS
+        )
 
     async def _rank(
         self,
@@ -131,28 +187,42 @@ class Engine:
         causes: Mapping[str, Cause | None],
         states: list[UserState],
         size: int | None,
+        pipeline: str,
     ) -> list[Recommendations]:
         moments = [cause.ts if cause else ranker.now for cause in causes.values()]
+        chosen, size = self.pipelines[pipeline], size or self._settings.lists.size
+
+        def make() -> list[Recommendations]:
+            lists = ranker.rank(chosen, states, moments, size)
+            return [
+                self._list(user, ranked, state.list_number, ranker.model, cause, pipeline)
+                for (user, cause), state, ranked in zip(causes.items(), states, lists, strict=True)
+            ]
+
         async with self._one_at_a_time:
-            lists = await asyncio.to_thread(ranker.rank, states, moments, size or self._settings.lists.size)
-        return [
-            self._list(user, ranked, state.list_number, ranker.model, cause)
-            for (user, cause), state, ranked in zip(causes.items(), states, lists, strict=True)
-        ]
+            return await asyncio.to_thread(make)
 
     def _list(
-        self, user: str, ranked: list[Ranked], number: int, model: Recommender, cause: Cause | None
+        self,
+        user: str,
+        ranked: list[Ranked],
+        number: int,
+        model: Recommender,
+        cause: Cause | None,
+        pipeline: str,
     ) -> Recommendations:
+        ids = self.catalogue.ids
         return Recommendations(
             rec_id=uuid.uuid4().hex,
             user_id=user,
             seq=number,
             items=[
                 ListItem(
-                    item_id=self.catalogue.ids[place.number],
+                    item_id=ids[place.number],
                     score=round(place.score, 6),
-                    sources=_NAMES[place.sources],
+                    sources=self._sources(pipeline, place.sources),
                     reason=self._reason(place),
+                    propensity=None if place.propensity == 1.0 else round(place.propensity, 6),
                 )
                 for place in ranked
             ],
@@ -162,8 +232,25 @@ class Engine:
             cause=cause,
         )
 
+    def _sources(self, pipeline: str, bits: int) -> list[str]:
+        """The sources' names by their bits, made once: a list names the sources of each of its places."""
+        names = self._names.get((pipeline, bits))
+        if names is None:
+            every = self.pipelines[pipeline].source_names
+            names = self._names[pipeline, bits] = [name for bit, name in enumerate(every) if bits >> bit & 1]
+        return names
+
     def _reason(self, place: Ranked) -> str:
         if place.because is not None:
             item = self.catalogue.items[place.because]
             return f"because you liked {item.title or item.item_id}"
-        return "popular now"
+        return "new here" if place.propensity < 1.0 else "popular now"
+
+
+def _in_context(user: str, state: UserState, context: Mapping[str, str]) -> UserState:
+    """The state with features that hold now put before those of the user's record."""
+    if not context:
+        return state
+    profile = decode_profile(state.profile) or UserRecord(user_id=user)
+    given = {feature: [value] for feature, value in context.items()}
+    return replace(state, profile=encode(msgspec.structs.replace(profile, categorical=profile.categorical | given)))

@@ -5,7 +5,8 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -15,8 +16,9 @@ from redis.exceptions import RedisError
 
 from serving.api.gathering import Gathering
 from serving.api.system import System
-from serving.engine import Engine
+from serving.engine import DEFAULT, Engine
 from serving.experiments.report import Report
+from serving.explanation import Explanation
 from serving.online.follower import Follower
 from serving.online.gauges import Gauges
 from serving.online.tally import Tally
@@ -40,12 +42,41 @@ _CANCEL_AGAIN_S: Final = 0.5
 AWAY = (RedisError, OSError, asyncio.TimeoutError)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a list.
+
+    Attributes:
+        without: items not to list.
+        pipeline: the name of the one that is to make it.
+        context: categorical features that hold now.
+        explained: why each item is there is to be told, so it is made now.
+    """
+
+    size: int
+    without: frozenset[str] = frozenset()
+    pipeline: str = DEFAULT
+    context: Mapping[str, str] = field(default_factory=dict)
+    explained: bool = False
+
+    @property
+    def like_the_others(self) -> bool:
+        """Whether the pipeline and the user's state alone make it."""
+        return self.pipeline == DEFAULT and not self.context and not self.explained
+
+    @property
+    def like_published(self) -> bool:
+        """Whether a published list may answer it."""
+        return self.like_the_others and not self.without
+
+
 class Served(NamedTuple):
-    """A list, where it came from, and what was away when it could not be had as it should."""
+    """A list, where it came from, what was away when it could not be had as it should, and why each item is there."""
 
     recommendations: Recommendations
     origin: Origin
     degraded: str | None = None
+    why: Mapping[str, Explanation] | None = None
 
 
 class Live:
@@ -106,16 +137,33 @@ class Live:
 
     # -- lists
 
-    async def recommendations(self, user: str, size: int, without: Collection[str]) -> Served:
+    async def recommendations(self, user: str, asked: Asked) -> Served:
         """The list that answers all that the user has done: the published one, or one made now.
 
         When Redis is away: the list last seen of the user, or else what is trending.
         """
+        size, without = asked.size, asked.without
         try:
-            published = await self._published(user)
-            if published is not None and size <= self.settings.lists.size and not without:
-                return Served(_trimmed(published, size, without), "published")
-            made = await self._gathering.list(user, size + len(without))
+            if asked.like_published:
+                published = await self._published(user)
+                if published is not None and size <= self.settings.lists.size:
+                    return Served(_trimmed(published, size, without), "published")
+            if asked.explained:
+                made, why = await self.engine.explained_list(
+                    user, size + len(without), pipeline=asked.pipeline, context=asked.context
+                )
+                reasons = dict(zip((place.item_id for place in made.items), why, strict=True))
+                return Served(_trimmed(made, size, without), "computed", why=reasons)
+            if asked.like_the_others:
+                made = await self._gathering.list(user, size + len(without))
+            else:
+                [made] = await self.engine.lists(
+                    {user: None},
+                    size=size + len(without),
+                    publish=False,
+                    pipeline=asked.pipeline,
+                    context=asked.context,
+                )
         except AWAY as error:
             return await self._without_state(user, size, without, f"Redis is away: {error}")
         self.tally.take_list(made, now_ms())  # it is not on the topic, and is acted on all the same
