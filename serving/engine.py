@@ -12,13 +12,15 @@ import msgspec
 
 from models.artefact import ArtefactStore
 from models.recommender import Recommender
+from serving.experiments import Experiments
+from serving.experiments.assignment import CONTROL
 from serving.explanation import Explanation, explained
 from serving.pipeline.pipeline import Pipeline
 from serving.ranker import Ranked, Ranker
 from serving.tracing import Told, tell
 from streams.catalogue import Catalogue, decode_profile
 from streams.events import Cause, ListItem, Recommendations, UserRecord, encode
-from streams.settings import Settings
+from streams.settings import Settings, SettingsError
 from streams.state import Store, UserState
 from streams.trends import Trends
 
@@ -39,7 +41,7 @@ class Engine:
         pipelines: by name; `DEFAULT` is always there.
 
     Raises:
-        SettingsError: a pipeline names a component that is not known.
+        SettingsError: a pipeline names a component that is not known, or an experiment's arm a pipeline that is not.
     """
 
     def __init__(self, settings: Settings, store: Store, catalogue: Catalogue) -> None:
@@ -51,6 +53,14 @@ class Engine:
             name: Pipeline(each, seed=settings.model.seed)
             for name, each in ({DEFAULT: settings.pipeline} | settings.pipelines).items()
         }
+        self._experiments = Experiments(settings.experiments)
+        for experiment in settings.experiments.running:
+            for arm in experiment.arms:
+                if arm.pipeline is not None and arm.pipeline not in self.pipelines:
+                    raise SettingsError(
+                        f"experiment {experiment.name}, arm {arm.name}: there is no pipeline {arm.pipeline!r}; known "
+                        f"are {', '.join(self.pipelines)}"
+                    )
         self._names: dict[tuple[str, int], list[str]] = {}
         self._artefacts = ArtefactStore(settings.data_dir / "artefacts")
         self._next: Recommender | None = Recommender.trending_only(settings.popularity, settings.model)
@@ -111,7 +121,7 @@ class Engine:
             causes: per user the event that the list answers, if one is behind it.
             size: places in a list; as the settings say, when left out.
             publish: the lists are to be published, so each gets its user's next number.
-            pipeline: the name of the one that makes them.
+            pipeline: the name of the one that makes them; each user's arm of an experiment decides for `DEFAULT`.
             context: categorical features that hold now, before those of the user's record.
         """
         ranker = self._serving()
@@ -124,7 +134,8 @@ class Engine:
         """What becomes of an item that the catalogue knows when the user's list is made now."""
         ranker = self._serving()
         [state] = await self._read(ranker, [user], publish=False)
-        chosen, number, size = self.pipelines[pipeline], self.catalogue.numbers[item], self._settings.lists.size
+        chosen = self.pipelines[self._made_by(user, pipeline)[0]]
+        number, size = self.catalogue.numbers[item], self._settings.lists.size
         async with self._one_at_a_time:
             return await asyncio.to_thread(ranker.explain, chosen, state, ranker.now, number, size)
 
@@ -135,13 +146,14 @@ class Engine:
         ranker = self._serving()
         [state] = await self._read(ranker, [user], publish=False)
         state = _in_context(user, state, context)
-        chosen = self.pipelines[pipeline]
+        name, variant = self._made_by(user, pipeline)
+        chosen = self.pipelines[name]
 
         def make() -> tuple[Recommendations, list[Explanation]]:
             query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
             [ranked] = ranker.places(query, lists)
             why = [explained(chosen, query, lists, trace, row) for row in lists.items[0].tolist() if row >= 0]
-            return self._list(user, ranked, state.list_number, ranker.model, None, pipeline), why
+            return self._list(user, ranked, state.list_number, ranker.model, None, name, variant), why
 
         async with self._one_at_a_time:
             return await asyncio.to_thread(make)
@@ -150,7 +162,7 @@ class Engine:
         """What each stage does when the user's list is made now."""
         ranker = self._serving()
         [state] = await self._read(ranker, [user], publish=False)
-        chosen, size = self.pipelines[pipeline], self._settings.lists.size
+        chosen, size = self.pipelines[self._made_by(user, pipeline)[0]], self._settings.lists.size
 
         def told() -> Told:
             query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
@@ -172,6 +184,13 @@ class Engine:
         [made] = await self._rank(ranker, {user: None}, [UserState.empty()], size, DEFAULT)
         return made
 
+    def _made_by(self, user: str, pipeline: str) -> tuple[str, str]:
+        """The pipeline that makes a user's list, the one of the user's arm where none is named, and the variant."""
+        if pipeline != DEFAULT:
+            return pipeline, CONTROL
+        arm = self._experiments.arm_of(user)
+        return arm.pipeline or DEFAULT, arm.label
+
     def _serving(self) -> Ranker:
         assert self._ranker is not None, "`take_changes` takes the first model in"
         return self._ranker
@@ -189,15 +208,22 @@ class Engine:
         size: int | None,
         pipeline: str,
     ) -> list[Recommendations]:
-        moments = [cause.ts if cause else ranker.now for cause in causes.values()]
-        chosen, size = self.pipelines[pipeline], size or self._settings.lists.size
+        asked = list(causes.items())
+        made_by = [self._made_by(user, pipeline) for user in causes]
+        together: dict[str, list[int]] = {}  # whose lists each pipeline makes
+        for at, (name, _) in enumerate(made_by):
+            together.setdefault(name, []).append(at)
+        places = size or self._settings.lists.size
 
         def make() -> list[Recommendations]:
-            lists = ranker.rank(chosen, states, moments, size)
-            return [
-                self._list(user, ranked, state.list_number, ranker.model, cause, pipeline)
-                for (user, cause), state, ranked in zip(causes.items(), states, lists, strict=True)
-            ]
+            made: dict[int, Recommendations] = {}
+            for name, rows in together.items():
+                moments = [cause.ts if cause else ranker.now for _, cause in (asked[at] for at in rows)]
+                lists = ranker.rank(self.pipelines[name], [states[at] for at in rows], moments, places)
+                for at, ranked in zip(rows, lists, strict=True):
+                    (user, cause), (_, variant), number = asked[at], made_by[at], states[at].list_number
+                    made[at] = self._list(user, ranked, number, ranker.model, cause, name, variant)
+            return [made[at] for at in range(len(asked))]
 
         async with self._one_at_a_time:
             return await asyncio.to_thread(make)
@@ -210,6 +236,7 @@ class Engine:
         model: Recommender,
         cause: Cause | None,
         pipeline: str,
+        variant: str,
     ) -> Recommendations:
         ids = self.catalogue.ids
         return Recommendations(
@@ -229,6 +256,7 @@ class Engine:
             model=model.version,
             index=model.index_name,
             generated_at=int(time.time() * 1000),
+            variant=variant,
             cause=cause,
         )
 

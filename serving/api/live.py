@@ -152,6 +152,7 @@ class Live:
                 made, why = await self.engine.explained_list(
                     user, size + len(without), pipeline=asked.pipeline, context=asked.context
                 )
+                self.tally.take_list(made, now_ms(), published=False)
                 reasons = dict(zip((place.item_id for place in made.items), why, strict=True))
                 return Served(_trimmed(made, size, without), "computed", why=reasons)
             if asked.like_the_others:
@@ -166,7 +167,7 @@ class Live:
                 )
         except AWAY as error:
             return await self._without_state(user, size, without, f"Redis is away: {error}")
-        self.tally.take_list(made, now_ms())  # it is not on the topic, and is acted on all the same
+        self.tally.take_list(made, now_ms(), published=False)  # it is not on the topic, and is acted on all the same
         return Served(_trimmed(made, size, without), "computed")
 
     async def _published(self, user: str) -> Recommendations | None:

@@ -37,10 +37,11 @@ class Tally:
 
     # -- what comes in
 
-    def take_list(self, made: Recommendations, arrived: int) -> None:
-        """A list that was published or served, at that time (ms)."""
+    def take_list(self, made: Recommendations, arrived: int, *, published: bool = True) -> None:
+        """A list that was published, or made for one request alone, at that time (ms)."""
         self.attribution.take_list(made, arrived)
-        self.ledgers.take_list(made)
+        if published:  # a request may name its pipeline, whatever the user's arm
+            self.ledgers.take_list(made)
         numbers = map(self._catalogue.numbers.get, (place.item_id for place in made.items))
         self._exposures.add((number for number in numbers if number is not None), self._now)
 

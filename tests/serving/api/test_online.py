@@ -9,24 +9,29 @@ from fastapi.testclient import TestClient
 from kafka import KafkaProducer
 
 from serving.api.app import make_api
+from serving.api.live import Live
 from streams import topics
 from streams.events import Event, ListItem, Recommendations, UserRecord, encode
 from streams.online_settings import ArmSettings, ExperimentSettings, ExperimentsSettings, OnlineSettings
-from streams.settings import ApiSettings, Settings
+from streams.settings import ApiSettings, PipelineSettings, RuleSettings, Settings, SettingsError
 from streams.state import Store
 from streams.status import WorkerStatus
 from streams.topics import TopicNames
 from tests.conftest import MakeSettings
+from tests.serving.api.test_api import Api, like
 from tests.waiting import wait_until
 
 NOW = int(time.time() * 1000)
 ARMS = (ArmSettings(name="as-is", share=0.5), ArmSettings(name="fresh", share=0.5, pipeline="fresh"))
+#: What the pipeline of the second arm makes differ: it never lists the item b.
+FRESH = PipelineSettings(rules=(RuleSettings(match="item=b", action="remove"),))
 
 
 @pytest.fixture
 def settings(make_settings: MakeSettings) -> Settings:
     made = make_settings(
         api=ApiSettings(sync_s=0.05),
+        pipelines={"fresh": FRESH},
         experiments=ExperimentsSettings(running=(ExperimentSettings(name="mix", arms=ARMS),)),
     )
     topics.create(made)
@@ -143,6 +148,33 @@ def test_experiments_are_told_arm_by_arm(client: TestClient, stream: Stream) -> 
     assert told["arms"][1]["against_control"]["sessions_per_user"]["raw"]["p_always"] == 1.0
     text = client.get("/metrics").text
     assert 'millstream_experiment_users{arm="fresh",experiment="mix"}' in text
+
+
+def test_an_arm_changes_the_lists_of_its_users_and_theirs_alone(settings: Settings, client: TestClient) -> None:
+    api = Api(settings, client)
+    api.apply(*(like(f"fan-{n}", item) for n in range(3) for item in "abc"))
+    wait_until(lambda: len(api.listed("u0")["items"]) >= 2, "the items are known")
+    engine = client.app.state.live.engine  # type: ignore[attr-defined]
+    users = [f"u{n}" for n in range(40)]
+    made = api.in_store(lambda _: engine.lists(dict.fromkeys(users), publish=False))
+    assert [each.user_id for each in made] == users
+    assert {each.variant for each in made} == {"mix:as-is", "mix:fresh"}
+    assert all(
+        {place.item_id for place in each.items} == (set("abc") if each.variant == "mix:as-is" else set("ac"))
+        for each in made
+    )
+    fresh = next(each.user_id for each in made if each.variant == "mix:fresh")
+    assert client.get(f"/v1/users/{fresh}/explain", params={"item": "b"}).json()["fate"] != "ranked"
+    named = api.in_store(lambda _: engine.lists({fresh: None}, publish=False, pipeline="fresh"))
+    assert named[0].variant == "control"  # who names a pipeline gets it, experiment or not
+
+
+def test_an_arm_of_a_pipeline_that_is_not_there_is_refused(make_settings: MakeSettings) -> None:
+    settings = make_settings(
+        experiments=ExperimentsSettings(running=(ExperimentSettings(name="mix", arms=ARMS),)),
+    )
+    with pytest.raises(SettingsError, match="there is no pipeline 'fresh'; known are default"):
+        Live(settings)
 
 
 def test_the_system_is_told_at_a_scrape(client: TestClient) -> None:
