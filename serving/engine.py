@@ -2,18 +2,20 @@
 
 import asyncio
 import logging
+import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from models.artefact import ArtefactStore
+from models.inference.interleaving import team_draft
 from models.recommender import Recommender
 from serving.experiments import Experiments
-from serving.experiments.assignment import CONTROL
+from serving.experiments.assignment import CONTROL, Arm
 from serving.explanation import Explanation, explained
 from serving.pipeline.pipeline import Pipeline
 from serving.ranker import Ranked, Ranker
@@ -31,6 +33,14 @@ DEFAULT: Final = "default"
 _NO_CONTEXT: Final[Mapping[str, str]] = {}
 #: Of so many of those whom a user follows, newest first, what they liked is read.
 _FRIENDS: Final = 20
+
+
+class _Picked(NamedTuple):
+    """A place, the pipeline that picked it, and in an interleaved list the number of its arm."""
+
+    place: Ranked
+    pipeline: str
+    team: int | None = None
 
 
 class Engine:
@@ -134,7 +144,7 @@ class Engine:
         """What becomes of an item that the catalogue knows when the user's list is made now."""
         ranker = self._serving()
         [state] = await self._read(ranker, [user], publish=False)
-        chosen = self.pipelines[self._made_by(user, pipeline)[0]]
+        chosen = self.pipelines[self._arm(user, pipeline).pipeline or DEFAULT]
         number, size = self.catalogue.numbers[item], self._settings.lists.size
         async with self._one_at_a_time:
             return await asyncio.to_thread(ranker.explain, chosen, state, ranker.now, number, size)
@@ -146,14 +156,17 @@ class Engine:
         ranker = self._serving()
         [state] = await self._read(ranker, [user], publish=False)
         state = _in_context(user, state, context)
-        name, variant = self._made_by(user, pipeline)
+        arm = self._arm(user, pipeline)
+        variant = CONTROL if arm.drafted else arm.label  # a drafted list has no one pipeline that could explain it
+        name = arm.pipeline or DEFAULT
         chosen = self.pipelines[name]
 
         def make() -> tuple[Recommendations, list[Explanation]]:
             query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
             [ranked] = ranker.places(query, lists)
             why = [explained(chosen, query, lists, trace, row) for row in lists.items[0].tolist() if row >= 0]
-            return self._list(user, ranked, state.list_number, ranker.model, None, name, variant), why
+            picked = [_Picked(place, name) for place in ranked]
+            return self._list(user, picked, state.list_number, ranker.model, None, variant), why
 
         async with self._one_at_a_time:
             return await asyncio.to_thread(make)
@@ -162,7 +175,7 @@ class Engine:
         """What each stage does when the user's list is made now."""
         ranker = self._serving()
         [state] = await self._read(ranker, [user], publish=False)
-        chosen, size = self.pipelines[self._made_by(user, pipeline)[0]], self._settings.lists.size
+        chosen, size = self.pipelines[self._arm(user, pipeline).pipeline or DEFAULT], self._settings.lists.size
 
         def told() -> Told:
             query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
@@ -184,12 +197,9 @@ class Engine:
         [made] = await self._rank(ranker, {user: None}, [UserState.empty()], size, DEFAULT)
         return made
 
-    def _made_by(self, user: str, pipeline: str) -> tuple[str, str]:
-        """The pipeline that makes a user's list, the one of the user's arm where none is named, and the variant."""
-        if pipeline != DEFAULT:
-            return pipeline, CONTROL
-        arm = self._experiments.arm_of(user)
-        return arm.pipeline or DEFAULT, arm.label
+    def _arm(self, user: str, pipeline: str) -> Arm:
+        """What makes a user's list: the pipeline that is named, or else the user's arm."""
+        return Arm(CONTROL, pipeline) if pipeline != DEFAULT else self._experiments.arm_of(user)
 
     def _serving(self) -> Ranker:
         assert self._ranker is not None, "`take_changes` takes the first model in"
@@ -209,21 +219,26 @@ class Engine:
         pipeline: str,
     ) -> list[Recommendations]:
         asked = list(causes.items())
-        made_by = [self._made_by(user, pipeline) for user in causes]
+        arms = [self._arm(user, pipeline) for user in causes]
         together: dict[str, list[int]] = {}  # whose lists each pipeline makes
-        for at, (name, _) in enumerate(made_by):
-            together.setdefault(name, []).append(at)
+        for at, arm in enumerate(arms):
+            for name in dict.fromkeys(_pipelines(arm)):
+                together.setdefault(name, []).append(at)
         places = size or self._settings.lists.size
 
         def make() -> list[Recommendations]:
-            made: dict[int, Recommendations] = {}
+            ranked: dict[tuple[int, str], list[Ranked]] = {}
             for name, rows in together.items():
                 moments = [cause.ts if cause else ranker.now for _, cause in (asked[at] for at in rows)]
                 lists = ranker.rank(self.pipelines[name], [states[at] for at in rows], moments, places)
-                for at, ranked in zip(rows, lists, strict=True):
-                    (user, cause), (_, variant), number = asked[at], made_by[at], states[at].list_number
-                    made[at] = self._list(user, ranked, number, ranker.model, cause, name, variant)
-            return [made[at] for at in range(len(asked))]
+                ranked |= {(at, name): each for at, each in zip(rows, lists, strict=True)}
+            made = []
+            for at, ((user, cause), arm) in enumerate(zip(asked, arms, strict=True)):
+                number = states[at].list_number
+                picked = [[_Picked(place, name) for place in ranked[at, name]] for name in _pipelines(arm)]
+                chosen = picked[0] if len(picked) == 1 else _drafted(picked, places, f"{user}/{number}")
+                made.append(self._list(user, chosen, number, ranker.model, cause, arm.label))
+            return made
 
         async with self._one_at_a_time:
             return await asyncio.to_thread(make)
@@ -231,11 +246,10 @@ class Engine:
     def _list(
         self,
         user: str,
-        ranked: list[Ranked],
+        picked: list[_Picked],
         number: int,
         model: Recommender,
         cause: Cause | None,
-        pipeline: str,
         variant: str,
     ) -> Recommendations:
         ids = self.catalogue.ids
@@ -250,8 +264,9 @@ class Engine:
                     sources=self._sources(pipeline, place.sources),
                     reason=self._reason(place),
                     propensity=None if place.propensity == 1.0 else round(place.propensity, 6),
+                    team=team,
                 )
-                for place in ranked
+                for place, pipeline, team in picked
             ],
             model=model.version,
             index=model.index_name,
@@ -273,6 +288,20 @@ class Engine:
             item = self.catalogue.items[place.because]
             return f"because you liked {item.title or item.item_id}"
         return "new here" if place.propensity < 1.0 else "popular now"
+
+
+def _pipelines(arm: Arm) -> list[str]:
+    """The names of the pipelines that make a user's list: one, or two that it is drafted from."""
+    return [name or DEFAULT for name in arm.drafted or (arm.pipeline,)]
+
+
+def _drafted(picked: list[list[_Picked]], size: int, seed: str) -> list[_Picked]:
+    """One list out of two; the same seed drafts the same."""
+    by_number = [{each.place.number: each for each in team} for team in picked]
+    draft = team_draft(list(by_number[0]), list(by_number[1]), size, random.Random(seed))
+    return [
+        by_number[team][number]._replace(team=int(team)) for number, team in zip(draft.items, draft.second, strict=True)
+    ]
 
 
 def _in_context(user: str, state: UserState, context: Mapping[str, str]) -> UserState:

@@ -65,6 +65,9 @@ class ExperimentSettings(Section):
     salt: str = Field("", max_length=128, description="what users are drawn by; the name, when empty")
     traffic: Share = Field(1.0, description="share of the users that take part")
     arms: Annotated[tuple[ArmSettings, ...], Field(min_length=2, max_length=16)]
+    interleave: bool = Field(
+        False, description="draft each list from the pipelines of both arms, in place of giving each user one arm"
+    )
     users: dict[str, Name] = Field({}, description="users put into an arm by hand; they are not counted")
     metric: Metric = Field("engagement_rate", description="what decides")
     effect: Annotated[float, Field(gt=0)] = Field(0.05, description="relative effect that is hoped for")
@@ -80,6 +83,8 @@ class ExperimentSettings(Section):
         total = sum(arm.share for arm in self.arms)
         if abs(total - 1.0) > 1e-6:
             raise ValueError(f"experiment {self.name}: the arms' shares add up to {total:g}; they must add up to 1")
+        if self.interleave and [arm.share for arm in self.arms] != [0.5, 0.5]:
+            raise ValueError(f"experiment {self.name}: to interleave takes two arms with a share of 0.5 each")
         for user, arm in self.users.items():
             if arm not in names:
                 raise ValueError(

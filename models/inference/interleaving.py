@@ -8,7 +8,7 @@ al., "Large-Scale Validation and Analysis of Interleaved Search Evaluation", 201
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -24,14 +24,6 @@ class Draft(NamedTuple, Generic[Item]):
 
     items: list[Item]
     second: list[bool]
-
-    def credit(self, taken: Iterable[Item]) -> float:
-        """Which ranking the taken items speak for: 1 for the second, -1 for the first, 0 for neither."""
-        chosen = frozenset(taken)
-        balance = sum(
-            1 if second else -1 for item, second in zip(self.items, self.second, strict=True) if item in chosen
-        )
-        return float((balance > 0) - (balance < 0))
 
 
 def team_draft(first: Sequence[Item], second: Sequence[Item], size: int, draw: random.Random) -> Draft[Item]:
@@ -54,12 +46,14 @@ def team_draft(first: Sequence[Item], second: Sequence[Item], size: int, draw: r
     return Draft(items, of_second)
 
 
-def preference(credit: npt.ArrayLike, users: npt.NDArray[np.integer]) -> Estimate:
-    """How much the second ranking is preferred, in [-1, 1]: the mean over users of their lists' mean credit.
+def preference(of_first: npt.ArrayLike, of_second: npt.ArrayLike) -> Estimate:
+    """How much users prefer the second ranking, in [-1, 1]: the mean of `(s - f) / (s + f)` over those who took any.
+
+    By users, as one user's lists are not independent of each other. Where neither is preferred it is 0 on average.
 
     Args:
-        credit: (n,) of `Draft.credit`, lists from which nothing was taken left out.
-        users: (n,) whose each is: one user's lists are not independent of each other.
+        of_first, of_second: (n,) how many of the places picked by each ranking a user took, over all lists.
     """
-    _, of = np.unique(users, return_inverse=True)
-    return mean_of(np.bincount(of, np.asarray(credit, np.float64)) / np.bincount(of))
+    first, second = np.asarray(of_first, np.float64), np.asarray(of_second, np.float64)
+    took = first + second > 0
+    return mean_of((second[took] - first[took]) / (second[took] + first[took]))

@@ -23,6 +23,7 @@ class Arm(NamedTuple):
         experiment: its name; empty for the users who take part in none.
         number: of the arm among the experiment's, the first being the control.
         drawn: by the hash; False for users put into the arm by hand, who prove nothing.
+        drafted: the pipelines of the two arms that an interleaved list is drafted from; None for any other list.
     """
 
     label: str
@@ -30,6 +31,7 @@ class Arm(NamedTuple):
     experiment: str = ""
     number: int = 0
     drawn: bool = True
+    drafted: tuple[str | None, str | None] | None = None
 
 
 _DEFAULT: Final = Arm(CONTROL)
@@ -46,7 +48,10 @@ class Experiments:
             for experiment in reversed(settings.running)  # the first wins
             for user, name in experiment.users.items()
         }
-        self._drawn = [(each, list(_arms(each, drawn=True).values())) for each in settings.running]
+        self._drawn = [
+            (each, [_interleaved(each)] if each.interleave else list(_arms(each, drawn=True).values()))
+            for each in settings.running
+        ]
 
     def arm_of(self, user: str) -> Arm:
         """What the user gets; the same for as long as the settings are the same."""
@@ -60,7 +65,7 @@ class Experiments:
             # two draws: with more traffic, those who take part already stay in their arms
             if experiment.traffic == 1.0 or point(salt + "/traffic", user) < experiment.traffic:
                 left = point(salt, user)
-                for arm, settings in zip(arms, experiment.arms, strict=True):
+                for arm, settings in zip(arms, experiment.arms, strict=False):  # an interleaved one has one for all
                     left -= settings.share
                     if left < 0:
                         return arm
@@ -77,6 +82,11 @@ def _arms(experiment: ExperimentSettings, *, drawn: bool) -> dict[str, Arm]:
         arm.name: Arm(f"{experiment.name}:{arm.name}", arm.pipeline, experiment.name, number, drawn)
         for number, arm in enumerate(experiment.arms)
     }
+
+
+def _interleaved(experiment: ExperimentSettings) -> Arm:
+    first, second = (arm.pipeline for arm in experiment.arms)
+    return Arm(f"{experiment.name}:interleaved", experiment=experiment.name, drafted=(first, second))
 
 
 def point(salt: str, user: str) -> float:

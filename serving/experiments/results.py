@@ -7,10 +7,11 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from models.inference.effects import Estimate, Floats, difference, linearised, mean_of, without_past
+from models.inference.interleaving import preference
 from models.inference.samples import MISMATCH, sample_ratio_p, users_needed
 from models.inference.sequential import always_valid_interval, always_valid_p
 from serving.experiments.ledger import Ledger, Sample
-from serving.online.measures import RATES
+from serving.online.measures import RATES, Measure
 from streams.online_settings import ExperimentSettings, Metric
 
 #: Fewer users than this in an arm are too few for estimates that are taken for normal.
@@ -67,6 +68,9 @@ class ExperimentResult(BaseModel):
     name: str
     metric: str = Field(description="what decides")
     arms: list[ArmResult]
+    preference: Effect | None = Field(
+        None, description="of an interleaved experiment: how much users prefer the second arm's picks, from -1 to 1"
+    )
     sample_ratio_p: float = Field(description="how often chance alone makes shares so uneven")
     lists: int
     strange_lists: int = Field(description="lists with another variant than their user was assigned")
@@ -76,6 +80,8 @@ class ExperimentResult(BaseModel):
 
 def result_of(settings: ExperimentSettings, ledger: Ledger, sample: Sample, alpha: float) -> ExperimentResult:
     """What a sample of an experiment's users says, tested at `alpha` for all its arms together."""
+    if settings.interleave:
+        return _interleaved(settings, ledger, sample, alpha)
     in_arm = [sample.arm == number for number in range(len(settings.arms))]
     users = [int(each.sum()) for each in in_arm]
     each_alpha = alpha / (len(settings.arms) - 1)  # Bonferroni, over the arms that are compared with the control
@@ -107,6 +113,52 @@ def result_of(settings: ExperimentSettings, ledger: Ledger, sample: Sample, alph
         strange_lists=ledger.strange,
         sampled=sample.share,
         verdict=_verdict(settings, arms, ratio_p, ledger, _needed(settings, sample, in_arm[0], each_alpha), each_alpha),
+    )
+
+
+def _interleaved(settings: ExperimentSettings, ledger: Ledger, sample: Sample, alpha: float) -> ExperimentResult:
+    """Every user got lists that both arms picked: what counts is whose picks were taken."""
+    first, second = sample.now[:, Measure.FIRST_TAKEN], sample.now[:, Measure.SECOND_TAKEN]
+    metrics = {name: _interval(mean_of(_values(name, sample.now)), 1 - alpha) for name in RATES}
+    users = int((first + second > 0).sum())
+    arms = [
+        ArmResult(
+            name=arm.name, pipeline=arm.pipeline, share=arm.share, users=users, metrics=metrics, against_control=None
+        )
+        for arm in settings.arms
+    ]
+    effect = _effect(preference(first, second), settings.effect, alpha)
+    refused = _strange(ledger)
+    if refused or users < USERS_LEAST:
+        verdict = refused or f"Too early: fewer than {USERS_LEAST} users took anything from an interleaved list."
+    else:
+        better, worse = reversed(arms) if effect.always.value > 0 else arms
+        said = "is preferred to" if effect.p_always < alpha else "is not shown to be preferred to"
+        low, high = effect.always.low or 0.0, effect.always.high or 0.0
+        verdict = (
+            f"{better.name} {said} {worse.name}: {effect.always.value:+.3f} "
+            f"({low:+.3f} to {high:+.3f} at whatever moment one looks; above 0 for {arms[1].name})."
+        )
+    return ExperimentResult(
+        name=settings.name,
+        metric=settings.metric,
+        arms=arms,
+        preference=effect,
+        sample_ratio_p=1.0,
+        lists=ledger.lists,
+        strange_lists=ledger.strange,
+        sampled=sample.share,
+        verdict=verdict,
+    )
+
+
+def _strange(ledger: Ledger) -> str | None:
+    """Why nothing can be read where lists are not what users were assigned."""
+    if ledger.strange <= STRANGE_MOST * ledger.lists:
+        return None
+    return (
+        f"Do not read the effects: {ledger.strange:,} of {ledger.lists:,} lists carry another variant than their "
+        "user was assigned. Do all processes have the same settings of experiments?"
     )
 
 
@@ -179,11 +231,9 @@ def _verdict(
             "Do not read the effects: the arms do not have the users that their shares say "
             f"(chance does so in {ratio_p:.1e} of cases), so something else decides who is counted."
         )
-    if ledger.strange > STRANGE_MOST * ledger.lists:
-        return (
-            f"Do not read the effects: {ledger.strange:,} of {ledger.lists:,} lists carry another variant than their "
-            "user was assigned. Do all processes have the same settings of experiments?"
-        )
+    refused = _strange(ledger)
+    if refused:
+        return refused
     control, *others = arms
     few = [arm.name for arm in arms if arm.users < USERS_LEAST]
     if few:

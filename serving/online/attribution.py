@@ -32,7 +32,7 @@ V = TypeVar("V")
 class _List:
     """A list as attribution remembers it: some hundred bytes."""
 
-    __slots__ = ("arrived", "items", "model", "shown", "sources", "taken", "user", "variant")
+    __slots__ = ("arrived", "items", "model", "shown", "sources", "taken", "teams", "user", "variant")
 
     def __init__(self, made: Recommendations, arrived: int, sources: tuple[tuple[str, ...], ...]) -> None:
         self.user = made.user_id
@@ -41,6 +41,7 @@ class _List:
         self.arrived = arrived
         self.items = tuple(crc32(place.item_id.encode()) for place in made.items)
         self.sources = sources
+        self.teams = bytes(place.team for place in made.items if place.team is not None)  # of every place, or of none
         self.shown = 0  # bit by place
         self.taken = 0
 
@@ -262,6 +263,8 @@ def _mark(event: Event, place: _Place | None) -> list[tuple[Measure, float]]:
     elif event.type in ("click", "watch") and not made.taken & bit:
         made.taken |= bit
         found.append((Measure.TAKEN, 1.0))
+        if made.teams:
+            found.append((Measure.SECOND_TAKEN if made.teams[place.at] else Measure.FIRST_TAKEN, 1.0))
     if found and made.shown & made.taken & bit:
         found.append((Measure.SHOWN_AND_TAKEN, 1.0))
     return found

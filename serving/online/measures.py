@@ -23,6 +23,8 @@ class Measure(IntEnum):
     WATCH_S = 10
     LIKES = 11  # saves and shares too
     REFUSALS = 12  # dislikes and hides
+    FIRST_TAKEN = 13  # of interleaved lists: places taken that the first arm picked
+    SECOND_TAKEN = 14
 
 
 N_MEASURES: Final = len(Measure)

@@ -33,7 +33,7 @@ def test_when_one_ranking_is_through_the_other_fills_the_list() -> None:
 def played(noise_of_second: float, users: int = 300, seed: int = 2) -> Estimate:
     """Users who take the items they like, shown drafts of a ranking by liking with noise 1 and of a second one."""
     rng, draw = np.random.default_rng(seed), random.Random(seed)
-    credit, whose = [], []
+    counts = np.zeros((2, users))
     for user in range(users):
         liking = rng.normal(0.0, 1.0, 30)
         for _ in range(3):
@@ -41,11 +41,9 @@ def played(noise_of_second: float, users: int = 300, seed: int = 2) -> Estimate:
                 np.argsort(-(liking + rng.normal(0.0, noise, 30))).tolist() for noise in (1.0, noise_of_second)
             )
             drafted = team_draft(first, second, 10, draw)
-            taken = [item for item in drafted.items if rng.random() < 0.3 * (liking[item] > 0.5)]
-            if taken:
-                credit.append(drafted.credit(taken))
-                whose.append(user)
-    return preference(np.array(credit), np.array(whose))
+            for item, by in zip(drafted.items, drafted.second, strict=True):
+                counts[int(by), user] += rng.random() < 0.3 * (liking[item] > 0.5)
+    return preference(*counts)
 
 
 def test_the_better_ranking_is_preferred_whichever_side_it_is_on() -> None:
@@ -58,3 +56,9 @@ def test_of_two_equal_rankings_neither_is_preferred_more_often_than_chance_has_i
     wrong = np.mean([played(1.0, users=40, seed=seed).p_value() < 0.05 for seed in range(60)])
     assert wrong <= 0.15
     assert played(1.0, users=300).value == pytest.approx(0.0, abs=0.15)
+
+
+def test_a_preference_is_by_users_and_of_those_who_took_something() -> None:
+    found = preference([0, 4, 0], [1, 0, 0])
+    assert found.value == 0.0 and found.variance == pytest.approx(1.0)
+    assert np.isinf(preference([0], [0]).variance)

@@ -169,6 +169,25 @@ def test_an_arm_changes_the_lists_of_its_users_and_theirs_alone(settings: Settin
     assert named[0].variant == "control"  # who names a pipeline gets it, experiment or not
 
 
+def test_an_interleaved_list_is_drafted_from_both_pipelines(make_settings: MakeSettings) -> None:
+    running = (ExperimentSettings(name="mix", arms=ARMS, interleave=True),)
+    settings = make_settings(
+        api=ApiSettings(sync_s=0.05), pipelines={"fresh": FRESH}, experiments=ExperimentsSettings(running=running)
+    )
+    topics.create(settings)
+    with TestClient(make_api(settings)) as client:
+        api = Api(settings, client)
+        wait_until(lambda: client.get("/readyz").status_code == 200, "the API is ready")
+        api.apply(*(like(f"fan-{n}", item) for n in range(3) for item in "abcd"))
+        wait_until(lambda: len(api.listed("u0")["items"]) == 4, "the items are known")
+        engine = client.app.state.live.engine  # type: ignore[attr-defined]
+        made = api.in_store(lambda _: engine.lists({f"u{n}": None for n in range(20)}, publish=False))
+    for each in made:
+        assert each.variant == "mix:interleaved" and sorted(place.item_id for place in each.items) == list("abcd")
+        assert {place.team for place in each.items if place.item_id == "b"} == {0}  # the second one never lists it
+    assert {place.team for each in made for place in each.items} == {0, 1}
+
+
 def test_an_arm_of_a_pipeline_that_is_not_there_is_refused(make_settings: MakeSettings) -> None:
     settings = make_settings(
         experiments=ExperimentsSettings(running=(ExperimentSettings(name="mix", arms=ARMS),)),

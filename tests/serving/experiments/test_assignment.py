@@ -39,6 +39,13 @@ def test_an_arm_brings_its_pipeline_and_without_experiments_all_get_the_default(
     assert set(labels()) == {"control"}
 
 
+def test_all_who_take_part_in_an_interleaved_experiment_get_both_pipelines() -> None:
+    arms = (ArmSettings(name="a", share=0.5), ArmSettings(name="b", share=0.5, pipeline="fresh"))
+    experiments = Experiments(ExperimentsSettings(running=(experiment(arms=arms, interleave=True, traffic=0.3),)))
+    found = {(arm.label, arm.drafted) for arm in map(experiments.arm_of, USERS[:200])}
+    assert found == {("control", None), ("mix:interleaved", (None, "fresh"))}
+
+
 def test_more_traffic_moves_nobody_between_the_arms() -> None:
     fewer, more = labels(experiment(traffic=0.2)), labels(experiment(traffic=0.6))
     assert all(now == before for before, now in zip(fewer, more, strict=True) if before != "control")
@@ -76,6 +83,7 @@ def test_the_draw_is_the_same_in_every_release() -> None:
         ({"arms": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.6}]}, "add up to 1.1; they must"),
         ({"arms": [{"name": "a", "share": 0.5}, {"name": "a", "share": 0.5}]}, "two arms have one name"),
         ({"users": {"ann": "c"}}, "its arms are a, b"),
+        ({"interleave": True}, "two arms with a share of 0.5 each"),
         ({"metric": "mood"}, "engagement_rate"),
     ],
 )

@@ -120,3 +120,21 @@ def test_what_was_before_the_start_is_the_past() -> None:
     ledger.add("ann", 0, START, ((Measure.CLICKS, 3.0),))
     sample = ledger.sample()
     assert (sample.before[0, Measure.CLICKS], sample.now[0, Measure.CLICKS]) == (2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("second", "says"), [(0.6, "fresh is preferred to control"), (0.3, "not shown to be preferred")]
+)
+def test_an_interleaved_experiment_tells_whose_picks_are_taken(second: float, says: str) -> None:
+    settings = ExperimentsSettings(running=(experiment(interleave=True),))
+    ledgers = Ledgers(Experiments(settings), most=10_000)
+    rng = np.random.default_rng(3)
+    for n in range(600):
+        taken = (
+            (Measure.FIRST_TAKEN, float(rng.binomial(5, 0.3))),
+            (Measure.SECOND_TAKEN, float(rng.binomial(5, second))),
+        )
+        ledgers.take(Credit(START, f"u{n}", (), taken))
+    found = result(ledgers)
+    assert says in found.verdict and found.preference is not None
+    assert (found.preference.always.low or 0.0) <= found.preference.always.value

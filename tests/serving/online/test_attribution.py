@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from serving.online.attribution import Attribution
 from serving.online.measures import Measure, rates
@@ -112,6 +113,15 @@ def test_a_place_is_shown_and_taken_once_in_whichever_order() -> None:
         counting.event(kind, rec_id="r1", position=0)
     assert [counting.total(m) for m in (Measure.SHOWN, Measure.TAKEN, Measure.SHOWN_AND_TAKEN)] == [1.0, 1.0, 1.0]
     assert counting.total(Measure.CLICKS) == 2.0
+
+
+def test_a_place_of_an_interleaved_list_is_credited_to_who_picked_it() -> None:
+    counting = Counting()
+    made = published()
+    counting.list(replace(made, items=[replace(place, team=at % 2) for at, place in enumerate(made.items)]))
+    for item in ("a", "b", "b", "c"):
+        counting.event("click", item_id=item, rec_id="r1")
+    assert (counting.total(Measure.FIRST_TAKEN), counting.total(Measure.SECOND_TAKEN)) == (2.0, 1.0)
 
 
 def test_a_copy_counts_once() -> None:
