@@ -35,6 +35,8 @@ _NETWORKS: Final = MODELS.index("neighbours")
 #: An action of at least this strength counts as liking where the reason for a recommendation is looked for.
 _LIKED = 0.5
 _REASONS = 20
+#: Up to so many times the pairs that are wanted, all pairs are multiplied.
+_ALL_PAIRS = 20
 #: Cells of the users-by-items table that one slice of a batch may take.
 _MAX_CELLS = 1 << 25
 
@@ -326,11 +328,12 @@ class Recommender:
     def _features(self, request: Request, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Floats:
         models = np.zeros((len(of), len(MODELS)), dtype=np.float32)
         for column, (query, index) in enumerate(zip(request.queries, request.indexes, strict=True)):
-            models[:, column] = np.einsum("pd,pd->p", query[of, :-1], index.vectors[items, :-1])
+            models[:, column] = _products(query[:, :-1], index.vectors[:, :-1], of, items)
         if request.near is not None:
             models[:, _NETWORKS] = request.near.logarithms(of, items)
         # the popular candidates are the yardstick: an item of which the models know nothing is as good as they are
-        now = request.popularity.shares()[items]
+        shares = request.popularity.shares()
+        now = shares[items]
         importance = now.mean(axis=1) + np.float32(SHARE_FLOORS[0])
         total = np.bincount(of, importance, minlength=len(request.users))
         trust = self._trust(items)
@@ -338,7 +341,9 @@ class Recommender:
             summed = np.bincount(of, importance * models[:, model], minlength=len(request.users))
             models[:, model] -= (summed / np.maximum(total, 1e-12))[of]
         models[:, :_NETWORKS] *= trust[:, None]
-        return np.concatenate([models, 1.0 - trust[:, None], log_shares(now)], axis=1, dtype=np.float32)
+        # each logarithm is taken once
+        logs = log_shares(now) if len(items) < len(shares) else log_shares(shares)[items]
+        return np.concatenate([models, 1.0 - trust[:, None], logs], axis=1, dtype=np.float32)
 
     def _trust(self, items: npt.NDArray[np.int64]) -> Floats:
         """How far the networks' scores of rows (p,) can be trusted, (p,) in [0, 1), by the likes learnt from."""
@@ -376,6 +381,17 @@ class Recommender:
                 vectors = with_prior(plain.numpy(), prior.of_unknown())
                 index.replace(rows[old], vectors[old])
                 index.add(vectors[~old])
+
+
+def _products(
+    queries: Floats, vectors: Floats, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
+) -> Floats:
+    """The inner product of each pair (p,) of a query (B, d) and a vector (rows, d)."""
+    if len(queries) * len(vectors) <= _ALL_PAIRS * len(of):  # all of them by one matrix product, which is faster
+        every: Floats = (queries @ vectors.T)[of, items]
+        return every
+    some: Floats = np.einsum("pd,pd->p", queries[of], vectors[items])
+    return some
 
 
 def with_prior(vectors: Floats, prior: Floats | float) -> Floats:

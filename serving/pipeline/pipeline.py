@@ -265,21 +265,18 @@ class Pipeline:
 
 def _best(candidates: Candidates, scores: npt.NDArray[np.float32], users: int, size: int) -> Slates:
     """Of each user the `size` best, best first, equal ones in the order of their rows."""
-    order = np.lexsort((candidates.items, -scores, candidates.users))
     starts = np.searchsorted(candidates.users, np.arange(users))
-    ranks = np.arange(len(order)) - starts[candidates.users]
-    kept = order[ranks < size]
-    of, ranks = candidates.users[kept], ranks[ranks < size]
-    width = int(ranks.max(initial=-1)) + 1
+    places = np.arange(len(scores)) - starts[candidates.users]
+    width = int(places.max(initial=-1)) + 1
     slates = Slates(
         np.full((users, width), -1, np.int64),
         np.full((users, width), -np.inf, np.float32),
         np.zeros((users, width), np.uint32),
     )
-    slates.items[of, ranks] = candidates.items[kept]
-    slates.scores[of, ranks] = scores[kept]
-    slates.sources[of, ranks] = candidates.sources[kept]
-    return slates
+    slates.items[candidates.users, places] = candidates.items
+    slates.scores[candidates.users, places] = scores
+    slates.sources[candidates.users, places] = candidates.sources
+    return slates.ordered(np.argsort(-slates.scores, axis=1, kind="stable")[:, :size])
 
 
 def _insert(table: npt.NDArray[Any], users: npt.NDArray[np.int64], place: int, values: npt.NDArray[Any]) -> None:

@@ -47,6 +47,14 @@ def test_more_padding_changes_no_query(sequence: SequenceModel, users: UserBatch
     np.testing.assert_allclose(sequence.queries(users, vectors), sequence.queries(wider, vectors), atol=1e-5)
 
 
+def test_a_query_is_the_last_of_all_the_states(sequence: SequenceModel) -> None:
+    block = sequence.eval().blocks[-1]
+    with torch.no_grad():
+        block.distance.normal_()
+        states, places = torch.randn(5, 7, sequence.config.dim), torch.tensor([6, 0, 3, 2, 6])
+        np.testing.assert_allclose(block.at(states, places), block(states)[torch.arange(5), places], atol=1e-5)
+
+
 def test_a_query_knows_nothing_of_what_comes_after_it(sequence: SequenceModel) -> None:
     sequence.eval()
     vectors, later = torch.randn(2, 6, 16), torch.randn(2, 6, 16)
