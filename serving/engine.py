@@ -2,23 +2,27 @@
 
 import asyncio
 import logging
+import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from models.artefact import ArtefactStore
+from models.inference.interleaving import team_draft
 from models.recommender import Recommender
+from serving.experiments import Experiments
+from serving.experiments.assignment import CONTROL, Arm
 from serving.explanation import Explanation, explained
 from serving.pipeline.pipeline import Pipeline
 from serving.ranker import Ranked, Ranker
 from serving.tracing import Told, tell
 from streams.catalogue import Catalogue, decode_profile
 from streams.events import Cause, ListItem, Recommendations, UserRecord, encode
-from streams.settings import Settings
+from streams.settings import Settings, SettingsError
 from streams.state import Store, UserState
 from streams.trends import Trends
 
@@ -31,6 +35,14 @@ _NO_CONTEXT: Final[Mapping[str, str]] = {}
 _FRIENDS: Final = 20
 
 
+class _Picked(NamedTuple):
+    """A place, the pipeline that picked it, and in an interleaved list the number of its arm."""
+
+    place: Ranked
+    pipeline: str
+    team: int | None = None
+
+
 class Engine:
     """Makes lists with the newest model, catalogue and trends that it has taken in.
 
@@ -39,7 +51,7 @@ class Engine:
         pipelines: by name; `DEFAULT` is always there.
 
     Raises:
-        SettingsError: a pipeline names a component that is not known.
+        SettingsError: a pipeline names a component that is not known, or an experiment's arm a pipeline that is not.
     """
 
     def __init__(self, settings: Settings, store: Store, catalogue: Catalogue) -> None:
@@ -51,6 +63,14 @@ class Engine:
             name: Pipeline(each, seed=settings.model.seed)
             for name, each in ({DEFAULT: settings.pipeline} | settings.pipelines).items()
         }
+        self._experiments = Experiments(settings.experiments)
+        for experiment in settings.experiments.running:
+            for arm in experiment.arms:
+                if arm.pipeline is not None and arm.pipeline not in self.pipelines:
+                    raise SettingsError(
+                        f"experiment {experiment.name}, arm {arm.name}: there is no pipeline {arm.pipeline!r}; known "
+                        f"are {', '.join(self.pipelines)}"
+                    )
         self._names: dict[tuple[str, int], list[str]] = {}
         self._artefacts = ArtefactStore(settings.data_dir / "artefacts")
         self._next: Recommender | None = Recommender.trending_only(settings.popularity, settings.model)
@@ -111,7 +131,7 @@ class Engine:
             causes: per user the event that the list answers, if one is behind it.
             size: places in a list; as the settings say, when left out.
             publish: the lists are to be published, so each gets its user's next number.
-            pipeline: the name of the one that makes them.
+            pipeline: the name of the one that makes them; each user's arm of an experiment decides for `DEFAULT`.
             context: categorical features that hold now, before those of the user's record.
         """
         states = await self.read(list(causes), publish=publish)
@@ -123,7 +143,8 @@ class Engine:
         """What becomes of an item that the catalogue knows when the user's list is made now."""
         ranker = self._serving()
         [state] = await self.read([user], publish=False)
-        chosen, number, size = self.pipelines[pipeline], self.catalogue.numbers[item], self._settings.lists.size
+        chosen = self.pipelines[self._arm(user, pipeline).pipeline or DEFAULT]
+        number, size = self.catalogue.numbers[item], self._settings.lists.size
         async with self._one_at_a_time:
             return await asyncio.to_thread(ranker.explain, chosen, state, ranker.now, number, size)
 
@@ -134,13 +155,17 @@ class Engine:
         ranker = self._serving()
         [state] = await self.read([user], publish=False)
         state = _in_context(user, state, context)
-        chosen = self.pipelines[pipeline]
+        arm = self._arm(user, pipeline)
+        variant = CONTROL if arm.drafted else arm.label  # a drafted list has no one pipeline that could explain it
+        name = arm.pipeline or DEFAULT
+        chosen = self.pipelines[name]
 
         def make() -> tuple[Recommendations, list[Explanation]]:
             query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
             [ranked] = ranker.places(query, lists)
             why = [explained(chosen, query, lists, trace, row) for row in lists.items[0].tolist() if row >= 0]
-            return self._list(user, ranked, state.list_number, ranker.model, None, pipeline), why
+            picked = [_Picked(place, name) for place in ranked]
+            return self._list(user, picked, state.list_number, ranker.model, None, variant), why
 
         async with self._one_at_a_time:
             return await asyncio.to_thread(make)
@@ -149,7 +174,7 @@ class Engine:
         """What each stage does when the user's list is made now."""
         ranker = self._serving()
         [state] = await self.read([user], publish=False)
-        chosen, size = self.pipelines[pipeline], self._settings.lists.size
+        chosen, size = self.pipelines[self._arm(user, pipeline).pipeline or DEFAULT], self._settings.lists.size
 
         def told() -> Told:
             query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
@@ -169,6 +194,10 @@ class Engine:
         """A list for a user whose state cannot be read: what is trending."""
         [made] = await self.make({user: None}, [UserState.empty()], size=size)
         return made
+
+    def _arm(self, user: str, pipeline: str) -> Arm:
+        """What makes a user's list: the pipeline that is named, or else the user's arm."""
+        return Arm(CONTROL, pipeline) if pipeline != DEFAULT else self._experiments.arm_of(user)
 
     def _serving(self) -> Ranker:
         assert self._ranker is not None, "`take_changes` takes the first model in"
@@ -191,15 +220,27 @@ class Engine:
     ) -> list[Recommendations]:
         """Lists of states that were read; the rest is as in `lists`."""
         ranker = self._serving()
-        moments = [cause.ts if cause else ranker.now for cause in causes.values()]
-        chosen, size = self.pipelines[pipeline], size or self._settings.lists.size
+        asked = list(causes.items())
+        arms = [self._arm(user, pipeline) for user in causes]
+        together: dict[str, list[int]] = {}  # whose lists each pipeline makes
+        for at, arm in enumerate(arms):
+            for name in dict.fromkeys(_pipelines(arm)):
+                together.setdefault(name, []).append(at)
+        places = size or self._settings.lists.size
 
         def make() -> list[Recommendations]:
-            lists = ranker.rank(chosen, states, moments, size)
-            return [
-                self._list(user, ranked, state.list_number, ranker.model, cause, pipeline)
-                for (user, cause), state, ranked in zip(causes.items(), states, lists, strict=True)
-            ]
+            ranked: dict[tuple[int, str], list[Ranked]] = {}
+            for name, rows in together.items():
+                moments = [cause.ts if cause else ranker.now for _, cause in (asked[at] for at in rows)]
+                lists = ranker.rank(self.pipelines[name], [states[at] for at in rows], moments, places)
+                ranked |= {(at, name): each for at, each in zip(rows, lists, strict=True)}
+            made = []
+            for at, ((user, cause), arm) in enumerate(zip(asked, arms, strict=True)):
+                number = states[at].list_number
+                picked = [[_Picked(place, name) for place in ranked[at, name]] for name in _pipelines(arm)]
+                chosen = picked[0] if len(picked) == 1 else _drafted(picked, places, f"{user}/{number}")
+                made.append(self._list(user, chosen, number, ranker.model, cause, arm.label))
+            return made
 
         async with self._one_at_a_time:
             return await asyncio.to_thread(make)
@@ -207,11 +248,11 @@ class Engine:
     def _list(
         self,
         user: str,
-        ranked: list[Ranked],
+        picked: list[_Picked],
         number: int,
         model: Recommender,
         cause: Cause | None,
-        pipeline: str,
+        variant: str,
     ) -> Recommendations:
         ids = self.catalogue.ids
         return Recommendations(
@@ -225,12 +266,14 @@ class Engine:
                     sources=self._sources(pipeline, place.sources),
                     reason=self._reason(place),
                     propensity=None if place.propensity == 1.0 else round(place.propensity, 6),
+                    team=team,
                 )
-                for place in ranked
+                for place, pipeline, team in picked
             ],
             model=model.version,
             index=model.index_name,
             generated_at=int(time.time() * 1000),
+            variant=variant,
             cause=cause,
         )
 
@@ -247,6 +290,20 @@ class Engine:
             item = self.catalogue.items[place.because]
             return f"because you liked {item.title or item.item_id}"
         return "new here" if place.propensity < 1.0 else "popular now"
+
+
+def _pipelines(arm: Arm) -> list[str]:
+    """The names of the pipelines that make a user's list: one, or two that it is drafted from."""
+    return [name or DEFAULT for name in arm.drafted or (arm.pipeline,)]
+
+
+def _drafted(picked: list[list[_Picked]], size: int, seed: str) -> list[_Picked]:
+    """One list out of two; the same seed drafts the same."""
+    by_number = [{each.place.number: each for each in team} for team in picked]
+    draft = team_draft(list(by_number[0]), list(by_number[1]), size, random.Random(seed))
+    return [
+        by_number[team][number]._replace(team=int(team)) for number, team in zip(draft.items, draft.second, strict=True)
+    ]
 
 
 def _in_context(user: str, state: UserState, context: Mapping[str, str]) -> UserState:

@@ -15,7 +15,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -35,6 +34,8 @@ from pydantic_settings import SettingsError as SourceError
 from models.config import TrainingConfig
 from models.labels import LabelRules
 from models.popularity import PopularityConfig
+from streams.online_settings import ExperimentsSettings, OnlineSettings
+from streams.sections import Positive, PositiveSeconds, Section
 from streams.targets import EMBEDDED, KafkaTarget, RedisTarget, Url, redacted
 
 log = logging.getLogger(__name__)
@@ -96,15 +97,7 @@ def _nearest(name: str, names: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
-
-
-Positive = Annotated[int, Field(gt=0)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
-
-
-class IngestSettings(_Section):
+class IngestSettings(Section):
     """What is read from the topics, and how much of a user is kept."""
 
     batch_max: Positive = Field(2000, description="the most records handled at once")
@@ -127,14 +120,14 @@ class IngestSettings(_Section):
     )
 
 
-class ListSettings(_Section):
+class ListSettings(Section):
     """The published lists."""
 
     size: Positive = Field(20, description="items in a list")
     refresh_batch: Positive = Field(256, description="the most users refreshed at once")
 
 
-class FreshnessSettings(_Section):
+class FreshnessSettings(Section):
     """What was published lately."""
 
     boost: float = Field(0.0, description="added to the score of what was published this moment")
@@ -142,7 +135,7 @@ class FreshnessSettings(_Section):
     new_days: PositiveSeconds = Field(14.0, description="age up to which an item is a new release")
 
 
-class DiversitySettings(_Section):
+class DiversitySettings(Section):
     """How unlike each other the items of a list are to be."""
 
     kind: Literal["mmr", "dpp", "none"] = Field(
@@ -159,14 +152,14 @@ class DiversitySettings(_Section):
         return self
 
 
-class CalibrationSettings(_Section):
+class CalibrationSettings(Section):
     """How near a list's shares of a feature are to be to those of the user's history."""
 
     feature: str = Field("genre", description="the categorical feature")
     strength: Annotated[float, Field(ge=0)] = Field(0.0, description="what its divergence takes from a score")
 
 
-class ExplorationSettings(_Section):
+class ExplorationSettings(Section):
     """A place for new items, drawn by Thompson sampling."""
 
     rate: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="the share of lists that explore")
@@ -177,7 +170,7 @@ class ExplorationSettings(_Section):
     )
 
 
-class MaturitySettings(_Section):
+class MaturitySettings(Section):
     """For which age an item is, and how old a user is, in years."""
 
     least_age: str = Field("min_age", description="an item's numeric feature: the least age")
@@ -192,7 +185,7 @@ class MaturitySettings(_Section):
     unknown_age: float = Field(120.0, description="the age of a user whose record does not say")
 
 
-class CountrySettings(_Section):
+class CountrySettings(Section):
     """Where an item may be shown."""
 
     feature: str = Field("country", description="a user's feature")
@@ -200,7 +193,7 @@ class CountrySettings(_Section):
     not_in: str = Field("blocked_in", description="an item's feature: countries it may not be shown in")
 
 
-class ContinueSettings(_Section):
+class ContinueSettings(Section):
     """What counts as begun and not finished."""
 
     least: float = Field(0.1, description="share watched from which on an item was begun")
@@ -208,14 +201,14 @@ class ContinueSettings(_Section):
     within_days: PositiveSeconds = Field(14.0, description="how long it can be gone on with")
 
 
-class OnboardingSettings(_Section):
+class OnboardingSettings(Section):
     """Choices made at the start: the profile's features `onboarding` (as genre=Drama) and `onboarding_items` (ids)."""
 
     actions: Positive = Field(5, description="actions after which they count no more")
     boost: float = Field(5.0, description="added to the score of what fits them all, less with each action")
 
 
-class RuleSettings(_Section):
+class RuleSettings(Section):
     """What to do with some items whatever the models say."""
 
     match: Annotated[str, Field(pattern=r"^[^=]+=.+$")] = Field(description="item=ID, or a feature as genre=Drama")
@@ -223,7 +216,7 @@ class RuleSettings(_Section):
     by: float = Field(1.0, description="how much a boost adds or a demotion takes")
 
 
-class PipelineSettings(_Section):
+class PipelineSettings(Section):
     """How a list is made. A component is named, or given as the import path package.module:Class."""
 
     sources: dict[str, Annotated[int, Field(ge=0)]] = Field(
@@ -263,7 +256,7 @@ class PipelineSettings(_Section):
     rules: tuple[RuleSettings, ...] = Field((), description="what to boost, demote, pin or remove")
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Section):
     """When to train, and on how much. Periods in seconds are event time unless they say otherwise."""
 
     first_events: Positive = Field(2000, description="events before the first training")
@@ -290,7 +283,7 @@ Scope = Literal["read", "write", "admin"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class ApiSettings(_Section):
+class ApiSettings(Section):
     """The HTTP API."""
 
     host: str = Field("127.0.0.1", description="the address it listens on; one that others reach needs tokens")
@@ -349,6 +342,8 @@ class Settings(BaseSettings):
     )
     training: TrainingSettings = TrainingSettings()
     api: ApiSettings = ApiSettings()
+    online: OnlineSettings = OnlineSettings()
+    experiments: ExperimentsSettings = ExperimentsSettings()
     model: Annotated[TrainingConfig, _strict(TrainingConfig)] = TrainingConfig()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

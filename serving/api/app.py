@@ -10,7 +10,7 @@ from typing import Any, Final
 import uvicorn
 from fastapi import FastAPI
 
-from serving.api import health, reads, reasons, writes
+from serving.api import health, online, reads, reasons, writes
 from serving.api.access import Bounds
 from serving.api.live import Live
 from serving.api.metrics import Metrics, Timed
@@ -30,6 +30,8 @@ def make_api(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         live = Live(settings)
         app.state.live = live
+        for collector in (live.system, live.gauges):
+            app.state.metrics.registry.register(collector)
         async with live.open():
             yield
 
@@ -38,7 +40,7 @@ def make_api(settings: Settings) -> FastAPI:
     app.add_middleware(Bounds, settings=settings.api)
     app.add_middleware(Timed, metrics=app.state.metrics)
     tell_problems(app)
-    for router in (reads.router, reasons.router, writes.router, health.router):
+    for router in (reads.router, reasons.router, online.router, writes.router, health.router):
         app.include_router(router)
     generated = app.openapi
 

@@ -15,8 +15,13 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from serving.api.gathering import Gathering
+from serving.api.system import System
 from serving.engine import DEFAULT, Engine
+from serving.experiments.report import Report
 from serving.explanation import Explanation
+from serving.online.follower import Follower
+from serving.online.gauges import Gauges
+from serving.online.tally import Tally
 from streams.catalogue import Catalogue
 from streams.events import Recommendations
 from streams.settings import Settings
@@ -84,6 +89,11 @@ class Live:
         self.engine = Engine(settings, self.store, Catalogue(self.store))
         self._gathering = Gathering(self.engine)
         self.producer = AIOKafkaProducer(acks="all", **settings.kafka.aiokafka_options())
+        self.tally = Tally(settings, self.engine.catalogue)
+        self.report = Report(self.tally.ledgers)
+        self.follower = Follower(settings, self.store, self.tally, self.producer.partitions_for)
+        self.gauges = Gauges(self.tally, self.follower, self.report)
+        self.system = System(settings.data_dir / "artefacts")
         self.warm = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending = False
@@ -98,7 +108,7 @@ class Live:
         await self.producer.start()
         tasks = [
             asyncio.create_task(work)
-            for work in (self.engine.follow_model(_nothing), self._keep_up(), self._follow_lists())
+            for work in (self.engine.follow_model(_nothing), self._keep_up(), self._follow_lists(), self._measure())
         ]
         try:
             yield self
@@ -118,6 +128,13 @@ class Live:
                 await asyncio.sleep(_RETRY_S)
             await asyncio.sleep(self.settings.api.sync_s)
 
+    async def _measure(self) -> None:
+        """Count what users make of their lists, once the items are known."""
+        while not self.warm:
+            await asyncio.sleep(self.settings.api.sync_s)
+        if self.settings.online.enabled:
+            await self.follower.follow()
+
     # -- lists
 
     async def recommendations(self, user: str, asked: Asked) -> Served:
@@ -135,6 +152,7 @@ class Live:
                 made, why = await self.engine.explained_list(
                     user, size + len(without), pipeline=asked.pipeline, context=asked.context
                 )
+                self.tally.take_list(made, now_ms(), published=False)
                 reasons = dict(zip((place.item_id for place in made.items), why, strict=True))
                 return Served(_trimmed(made, size, without), "computed", why=reasons)
             if asked.like_the_others:
@@ -149,6 +167,7 @@ class Live:
                 )
         except AWAY as error:
             return await self._without_state(user, size, without, f"Redis is away: {error}")
+        self.tally.take_list(made, now_ms(), published=False)  # it is not on the topic, and is acted on all the same
         return Served(_trimmed(made, size, without), "computed")
 
     async def _published(self, user: str) -> Recommendations | None:
@@ -186,8 +205,8 @@ class Live:
 
     async def _hear_lists(self) -> None:
         consumer = AIOKafkaConsumer(enable_auto_commit=False, **self.settings.kafka.aiokafka_options())
-        await consumer.start()
         try:
+            await consumer.start()
             topic = self.names.recommendations
             partitions = [TopicPartition(topic, n) for n in sorted(await self.producer.partitions_for(topic))]
             consumer.assign(partitions)
