@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from models.recommender import SOURCES, Candidates, Recommender
 
@@ -32,17 +33,22 @@ class Explanation:
     parts: tuple[tuple[str, float], ...] = ()
 
 
-def explain_ranked(model: Recommender, candidates: Candidates, row: int) -> Explanation:
-    """The explanation of one row among the candidates of one user."""
+def explain_ranked(
+    model: Recommender, candidates: Candidates, scores: npt.NDArray[np.float32], row: int
+) -> Explanation:
+    """The explanation of one row among the candidates of one user, which the model gave these scores (p,)."""
     found = np.flatnonzero(candidates.items == row)
     count = len(candidates.items)
     if not len(found):
         return Explanation("not proposed", count)
     at = int(found[0])
-    scores = model.blend.score(candidates.features)
     # equal scores stand in the order of their rows, as in a list
     rank = int(np.count_nonzero(scores > scores[at]) + np.count_nonzero(scores[:at] == scores[at])) + 1
     parts = (candidates.features[at] - candidates.features.mean(axis=0)) * model.blend.weights
+    names = model.blend.names
+    if model.ranker is not None:
+        added = scores - model.blend.score(candidates.features)
+        parts, names = np.append(parts, added[at] - added.mean()), (*names, "ranker")
     order = np.argsort(-np.abs(parts), kind="stable")
     return Explanation(
         "ranked",
@@ -50,5 +56,5 @@ def explain_ranked(model: Recommender, candidates: Candidates, row: int) -> Expl
         rank,
         float(scores[at]),
         tuple(name for bit, name in enumerate(SOURCES) if candidates.sources[at] >> bit & 1),
-        tuple((model.blend.names[place], float(parts[place])) for place in order.tolist()),
+        tuple((names[place], float(parts[place])) for place in order.tolist()),
     )

@@ -126,7 +126,8 @@ class Ranker:
         profile = decode_profile(state.profile)
         popularity = self._popularity_of(self._trend_of(state, profile))
         batch = self._batch([state], [profile], [moment])
-        return explain_ranked(self.model, self.model.candidates(batch, popularity, self._allowed, [seen]), row)
+        candidates = self.model.candidates(batch, popularity, self._allowed, [seen])
+        return explain_ranked(self.model, candidates, self.model.score(batch, popularity, candidates).scores, row)
 
     def related(self, number: int, n: int) -> list[tuple[int, float, str]]:
         """Items like one, the nearest first: number, similarity, and which source knows them to be alike."""
