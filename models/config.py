@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,43 @@ class BlendConfig:
 
     candidates: int = 100
     half_trust: float = 20.0
-    past_choices: int = 3_000
+    past_choices: int = 6_000
     prior_strength: float = 1.0
     past_strength: float = 300.0
     steps: int = 60
+
+
+@dataclass(frozen=True)
+class RankerConfig:
+    """What orders the best of the blend anew, and how it learns.
+
+    Attributes:
+        kind: `blend` leaves the blend's order; `linear` (logistic regression), `fm`, `deep`, `wide_deep` and `deepfm`
+            add what a network makes of a candidate's features to the blend's score, `boosting` and `lambdarank` what
+            trees do.
+        depth: how many of each user's candidates, the best by the blend, are ordered anew.
+        negatives: how many of these are described in training, beside what was chosen.
+        past_weight: what a choice of before the newest slice counts; of these the networks know nothing.
+        hidden, dim, dropout: of the networks: layers, size of token embeddings, share of units hidden in training.
+        batch: choices in a step.
+        trees, leaves, shrinkage: of boosting.
+    """
+
+    kind: Literal["blend", "linear", "fm", "deep", "wide_deep", "deepfm", "boosting", "lambdarank"] = "deep"
+    depth: int = 100
+    negatives: int = 40
+    past_weight: float = 0.5
+    hidden: tuple[int, ...] = (64, 32)
+    dim: int = 8
+    dropout: float = 0.2
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    epochs: int = 4
+    batch: int = 32
+    trees: int = 100
+    leaves: int = 15
+    shrinkage: float = 0.05
+    seed: int = 1
 
 
 @dataclass(frozen=True)
@@ -110,6 +143,7 @@ class TrainingConfig:
     towers: TowersConfig = field(default_factory=TowersConfig)
     neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
+    ranker: RankerConfig = field(default_factory=RankerConfig)
     index: IndexConfig = field(default_factory=IndexConfig)
     token_buckets: int = 32_768
     profile_size: int = 32
@@ -139,7 +173,11 @@ def _build(kind: Any, content: Mapping[str, Any]) -> Any:
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     return kind(
         **{
-            name: _build(hints[name], value) if is_dataclass(hints[name]) and isinstance(value, Mapping) else value
+            name: _build(hints[name], value)
+            if is_dataclass(hints[name]) and isinstance(value, Mapping)
+            else tuple(value)
+            if isinstance(value, list)
+            else value
             for name, value in content.items()
         }
     )

@@ -1,57 +1,205 @@
-"""Evaluation offline: train on the past, then rank each later positive as of the moment before it, against classics.
+"""Evaluation offline: train on the past, then look up what users liked later in the lists made before it.
 
-It is the prequential test without a broker: histories and popularity move on, the model does not.
+Four protocols. `prequential`: each later positive that is new to its user is an ask of its own, met as of the moment
+before it; the models do not move on, but users and popularity do. `temporal`: each user with such positives asks once,
+at the split, for all of them. `rolling`: the same at several splits, each with a training of its own. `loo`: each
+user's last positive is left out of all training and asked for as of then.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from models.classics import Baseline, DecayedTrending, ItemItem
+from models import list_metrics as lm
+from models.classics import DecayedTrending, ItemItem
 from models.config import TrainingConfig
-from models.interactions import NO_ITEM
-from models.labels import CONSUMING, POSITIVE
-from models.metrics import ABSENT, bootstrap_interval, hits, mrr, ndcg_at, recall_at
+from models.contenders import (
+    Asks,
+    Classic,
+    Contender,
+    ContentBased,
+    Network,
+    System,
+    UserUser,
+    WeightedALS,
+    blend_alone,
+)
+from models.interactions import Interactions
+from models.metrics import bootstrap_interval
 from models.popularity import PopularityConfig
-from models.prequential import popularity_before, ranks_in_lists, strides
+from models.prequential import popularity_before, strides
 from models.recommender import Recommender
 from models.training import Course, TrainingData, train
 
-#: Half-lives tried for the trending baseline, in days; the best on the first tenth is the baseline.
+Protocol = Literal["prequential", "temporal", "rolling", "loo"]
+PROTOCOLS: Final[tuple[str, ...]] = get_args(Protocol)
+#: The models that can be evaluated, in the order of the table.
+MODELS: Final = ("system", "blend", "sequence", "two_tower", "trending", "item_item", "als", "user_user", "content")
+_TRAINED: Final = frozenset({"system", "blend", "sequence", "two_tower"})
+#: Half-lives tried for the trending baseline, in days; the best on the tenth before the split is the baseline.
 TRENDING_DAYS: Final = (0.25, 1.0, 3.0, 7.0, 30.0, 90.0, 365.0)
 LIST: Final = 10
-_CONSUMING = frozenset(int(action) for action in CONSUMING)
+#: How far down lists are looked at for metrics of whole rankings.
+DEPTH: Final = 100
+_DAY_S: Final = 86_400.0
+_FOLDS: Final = 3
 
-Ranks = npt.NDArray[np.intp]
+Rows = npt.NDArray[np.int64]
+Progress = Callable[[str, float], None]
 
 
-def evaluate_temporal(
+@dataclass(frozen=True)
+class Fold:
+    """One training and what is asked of it.
+
+    Attributes:
+        start: the models know the log rows before it.
+        stop: what is asked for lies before it.
+        training: bool (len(log),) which rows are trained on.
+        asks: int64 (A,) the rows as of which users ask, ascending.
+        relevant: for each the rows of the items that they are then to be shown.
+        moving: popularity moves on between the asks.
+    """
+
+    start: int
+    stop: int
+    training: npt.NDArray[np.bool_]
+    asks: Rows
+    relevant: list[npt.NDArray[np.int32]]
+    moving: bool
+
+
+def folds(protocol: Protocol, log: Interactions, targets: npt.NDArray[np.bool_], share: float) -> list[Fold]:
+    """What the protocol asks of a log, of whose rows `targets` (len(log),) can be foretold.
+
+    Args:
+        share: of the log, the newest part, that is asked about; for `rolling` in each of three splits.
+    """
+    size = len(log)
+    if protocol == "loo":
+        last = np.full(len(log.user_ids), -1, dtype=np.int64)
+        rows = np.flatnonzero(targets)
+        last[log.user[rows]] = rows
+        several = np.bincount(log.user[rows], minlength=len(log.user_ids)) > 1
+        asks = np.sort(last[several])
+        training = np.ones(size, dtype=bool)
+        training[asks] = False
+        return [Fold(size, size, training, asks, [log.item[[row]] for row in asks], True)]
+    splits = _FOLDS if protocol == "rolling" else 1
+    made = []
+    for back in range(splits, 0, -1):
+        start = int(size * (1.0 - share * back))
+        stop = int(size * (1.0 - share * (back - 1)))
+        rows = start + np.flatnonzero(targets[start:stop])
+        training = np.arange(size) < start
+        if protocol == "prequential":
+            made.append(Fold(start, stop, training, rows, [log.item[[row]] for row in rows], True))
+            continue
+        first = np.unique(log.user[rows], return_index=True)[1]
+        asks = np.sort(rows[first])
+        relevant = [log.item[rows[log.user[rows] == log.user[row]]] for row in asks]
+        made.append(Fold(start, stop, training, asks, relevant, False))
+    return made
+
+
+def evaluate(
     data: TrainingData,
     config: TrainingConfig,
     *,
     popularity: PopularityConfig,
+    protocol: Protocol = "prequential",
+    models: Sequence[str] = ("system", "trending", "item_item"),
     share: float = 0.1,
-    progress: Callable[[str, float], None],
-) -> dict[str, float]:
-    """Metrics of the full stack and of the baselines on the newest `share` of the interactions.
-
-    Every positive there that is new to its user is looked for in a list of ten, made of what was known before it.
+    progress: Progress,
+) -> dict[str, Any]:
+    """The metrics of each model on the same asks, ready for JSON.
 
     Returns:
-        `events`, and under the prefixes `""`, `trending_` and `item_item_` the metrics `recall_at_10`, `ndcg_at_10`
-        and `mrr`; `recall_at_10_low` and `…_high` bound the system's by 95 %, users drawn; `trending_half_life_s`.
+        `protocol`, `asks`, `trending_half_life_s`, and under `models` for each model the metrics, means over asks;
+        with an interval of 95 % (users drawn) for recall and NDCG, and both for parts of the asks: users with and
+        without a history, items that were and were not liked before the split.
     """
-    log = data.interactions
-    start = int(len(log) * (1.0 - share))
+    unknown = sorted(set(models) - set(MODELS))
+    if unknown:
+        raise ValueError(f"there is no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    targets = Course.over(data, config, popularity, []).targets
+    all_folds = folds(protocol, data.interactions, targets, share)
+    given: dict[str, list[Answers]] = {name: [] for name in models}
+    half_lives = []
+    for number, fold in enumerate(all_folds):
+        done = number / len(all_folds)
+
+        def tell(stage: str, part: float, done: float = done) -> None:
+            progress(stage, done + part / len(all_folds))
+
+        recommender = _trained(data, config, fold, popularity, tell) if _TRAINED & set(models) else None
+        course = Course.over(data, config, popularity, recommender.item_ids if recommender else [])
+        if recommender is not None:
+            recommender.admit(course.items)
+        half_life = best_half_life(course, fold)
+        half_lives.append(half_life)
+        for place, name in enumerate(models):
+            tell(f"asking {name}", 0.7 + 0.3 * place / len(models))
+            asked = contender(name, course, fold, recommender, half_life)
+            given[name].append(answers(asked, name, course, fold, popularity))
+    progress("done", 1.0)
+    return {
+        "protocol": protocol,
+        "share": share,
+        "asks": sum(len(fold.asks) for fold in all_folds),
+        "trending_half_life_s": half_lives,
+        "models": {name: _metrics(parts) for name, parts in given.items()},
+    }
+
+
+def best_half_life(course: Course, fold: Fold) -> float:
+    """The half-life under which trending finds the most in the tenth of the training before the split."""
+    log = course.histories.log
+    begin = fold.start - fold.start // 10
+    rows = begin + np.flatnonzero((course.targets & fold.training)[begin : fold.start])
+    rows = rows[:: max(1, len(rows) // 1000)]
+    tried = [DecayedTrending(days * _DAY_S) for days in TRENDING_DAYS]
+    found = np.zeros(len(tried))
+    known = 0
+    for row, seen in zip(rows.tolist(), course.histories.seen_before(rows), strict=True):
+        for earlier in known + np.flatnonzero(course.targets[known:row]):
+            for trending in tried:
+                trending.learn(0, int(log.item[earlier]), int(log.ts[earlier]), True)
+        known = row
+        hidden = set(seen.tolist())
+        found += [int(log.item[row]) in trending.top(0, LIST, hidden) for trending in tried]
+    return tried[int(np.argmax(found))].half_life_s
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model answered to the asks of one fold."""
+
+    lists: npt.NDArray[np.int32]
+    hits: npt.NDArray[np.bool_]
+    probabilities: npt.NDArray[np.float32] | None
+    relevant: npt.NDArray[np.int64]
+    users: npt.NDArray[np.int32]
+    catalogue: npt.NDArray[np.int64]
+    warm_user: npt.NDArray[np.bool_]
+    warm_item: npt.NDArray[np.bool_]
+    shares: npt.NDArray[np.float32]
+    keys: npt.NDArray[np.int32]
+
+
+def _trained(
+    data: TrainingData, config: TrainingConfig, fold: Fold, popularity: PopularityConfig, tell: Progress
+) -> Recommender:
     with tempfile.TemporaryDirectory() as folder:
         train(
-            TrainingData(log.rows(slice(0, start)), data.items, data.profiles),
+            TrainingData(data.interactions.rows(fold.training), data.items, data.profiles),
             config,
             kind="retrain",
             incumbent=None,
@@ -59,67 +207,119 @@ def evaluate_temporal(
             version="evaluated",
             offsets={},
             popularity=popularity,
-            progress=lambda stage, done: progress(stage, 0.6 * done),
+            progress=lambda stage, done: tell(stage, 0.7 * done),
         )
-        recommender = Recommender.load(Path(folder))
-    course = Course.over(data, config, popularity, recommender.item_ids)
-    progress("ranking", 0.6)
-    rows, system = _system_ranks(recommender, course, start, popularity)
-    progress("baselines", 0.8)
-    half_life = _best_half_life(course)
-    users = course.histories.log.user[rows]
-    low, high = bootstrap_interval(hits(system, LIST), users)
-    metrics = {
-        "events": float(len(rows)),
-        "recall_at_10_low": low,
-        "recall_at_10_high": high,
-        "trending_half_life_s": half_life,
+        return Recommender.load(Path(folder))
+
+
+def contender(name: str, course: Course, fold: Fold, model: Recommender | None, half_life: float) -> Contender:
+    """The model of that name as of the split; those that are trained come out of `model`."""
+    log, items = course.histories.log, len(course.items)
+    liked = course.targets & fold.training
+    made: Mapping[str, Callable[[], Contender]] = {
+        "trending": lambda: Classic(half_life),
+        "item_item": lambda: Classic(half_life, ItemItem()),
+        "als": lambda: WeightedALS(log, liked, fold.start, items, course.config.seed),
+        "user_user": lambda: UserUser(log, liked, fold.start, items),
+        "content": lambda: ContentBased(log, liked, fold.start, course.facts, course.config.token_buckets),
     }
-    size = len(log)
-    baselines: dict[str, Baseline] = {"trending_": DecayedTrending(half_life), "item_item_": ItemItem()}
-    found = {"": system} | {name: _baseline_ranks(each, course, start, size) for name, each in baselines.items()}
-    for prefix, ranks in found.items():
-        metrics[f"{prefix}recall_at_10"] = recall_at(ranks, LIST)
-        metrics[f"{prefix}ndcg_at_10"] = ndcg_at(ranks, LIST)
-        metrics[f"{prefix}mrr"] = mrr(ranks)
-    progress("done", 1.0)
+    if name in made:
+        return made[name]()
+    assert model is not None
+    if name in ("sequence", "two_tower"):
+        return Network(model, name)
+    return System(blend_alone(model) if name == "blend" else model)
+
+
+def _asked(course: Course, fold: Fold, config: PopularityConfig) -> Iterator[tuple[Rows, Asks]]:
+    """The asks, some at a time, with what is known as of each; popularity is that of the split, or moves on."""
+    log, histories = course.histories.log, course.histories
+    wanted = np.zeros(len(log), dtype=bool)
+    wanted[fold.asks] = True
+    begin = int(fold.asks[0]) if len(fold.asks) and fold.start == len(log) else fold.start
+    popularity = popularity_before(log, begin, config, len(course.items))
+    walk = (
+        strides(log, wanted, begin, fold.stop, popularity)
+        if fold.moving
+        else np.array_split(fold.asks, max(1, len(fold.asks) // 64))
+    )
+    for rows in walk:
+        if len(rows):
+            asks = Asks(log.user[rows], histories.before(rows), histories.seen_before(rows), popularity, course.allowed)
+            yield rows, asks
+
+
+def answers(asked: Contender, name: str, course: Course, fold: Fold, config: PopularityConfig) -> Answers:
+    """What a contender answers to the asks of a fold."""
+    log = course.histories.log
+    relevant_of = dict(zip(fold.asks.tolist(), fold.relevant, strict=True))
+    known = 0
+    lists, hits, probabilities, catalogue, warm = [], [], [], [], []
+    for rows, asks in _asked(course, fold, config):
+        upto = int(rows[0]) if fold.moving else fold.start
+        between = np.arange(known, upto)
+        asked.follow(log, between[fold.training[between] | (between >= fold.start)])
+        known = max(known, upto)
+        listed, chances = asked.lists(asks, DEPTH)
+        lists.append(listed)
+        hits.append(np.stack([np.isin(row, relevant_of[ask]) for row, ask in zip(listed, rows.tolist(), strict=True)]))
+        probabilities.append(chances)
+        allowed = int(asks.allowed.sum())
+        catalogue.append([allowed - len(np.unique(seen[asks.allowed[seen]])) for seen in asks.seen])
+        warm.append((asks.users.items >= 0).any(axis=1))
+    liked = np.bincount(log.item[course.targets & fold.training], minlength=len(course.items)) > 0
+    told = all(chances is not None for chances in probabilities) and name == "system"
+    return Answers(
+        np.concatenate([np.zeros((0, DEPTH), np.int32), *lists]),
+        np.concatenate([np.zeros((0, DEPTH), bool), *hits]),
+        np.concatenate([np.zeros((0, DEPTH), np.float32), *(each for each in probabilities if each is not None)])
+        if told
+        else None,
+        np.array([len(each) for each in fold.relevant], np.int64),
+        log.user[fold.asks],
+        np.concatenate([np.zeros(0, np.int64), *catalogue]).astype(np.int64),
+        np.concatenate([np.zeros(0, bool), *warm]),
+        np.array([liked[each].any() for each in fold.relevant], bool),
+        popularity_before(log, fold.start, config, len(course.items)).shares()[:, -1],
+        course.facts.keys,
+    )
+
+
+def _metrics(parts: Sequence[Answers]) -> dict[str, Any]:
+    hits, relevant, users, catalogue, lists, warm_user, warm_item = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("hits", "relevant", "users", "catalogue", "lists", "warm_user", "warm_item")
+    )
+    if not len(hits):
+        return {}
+    recall, ndcg = lm.recall(hits, relevant, LIST), lm.ndcg(hits, relevant, LIST)
+    aucs = lm.auc(hits, relevant, catalogue)
+    metrics: dict[str, Any] = {
+        "recall_at_10": float(recall.mean()),
+        "recall_at_10_interval": bootstrap_interval(recall, users),
+        "ndcg_at_10": float(ndcg.mean()),
+        "ndcg_at_10_interval": bootstrap_interval(ndcg, users),
+        "map_at_10": float(lm.average_precision(hits, relevant, LIST).mean()),
+        "precision_at_10": float(lm.precision(hits, LIST).mean()),
+        "f1_at_10": float(lm.f1(hits, relevant, LIST).mean()),
+        "hit_rate_at_10": float(lm.hit_rate(hits, LIST).mean()),
+        "mrr": float(lm.reciprocal_rank(hits).mean()),
+        "auc": float(aucs.mean()),
+        "grouped_auc": lm.grouped_auc(aucs, relevant, users),
+        "coverage": lm.coverage(lists[:, :LIST], len(parts[-1].shares)),
+        "novelty_bits": float(np.mean([lm.novelty(part.lists[:, :LIST], part.shares) for part in parts])),
+        "diversity": float(np.mean([lm.diversity(part.lists[:, :LIST], part.keys) for part in parts])),
+    }
+    if all(part.probabilities is not None for part in parts):
+        chances = np.concatenate([part.probabilities for part in parts if part.probabilities is not None])
+        told = np.isfinite(chances)
+        metrics["log_loss"] = lm.log_loss(chances[told], hits[told])
+        metrics["log_loss_of_the_mean"] = lm.log_loss(np.full(told.sum(), hits[told].mean()), hits[told])
+        metrics["calibration_error"] = lm.calibration_error(chances[told], hits[told])
+    segments = {"warm_users": warm_user, "cold_users": ~warm_user, "warm_items": warm_item, "cold_items": ~warm_item}
+    metrics["segments"] = {
+        name: {"asks": int(of.sum()), "recall_at_10": float(recall[of].mean()), "ndcg_at_10": float(ndcg[of].mean())}
+        for name, of in segments.items()
+        if of.any()
+    }
     return metrics
-
-
-def _system_ranks(
-    recommender: Recommender, course: Course, start: int, config: PopularityConfig
-) -> tuple[npt.NDArray[np.int64], Ranks]:
-    log = course.histories.log
-    recommender.admit(course.items)
-    popularity = popularity_before(log, start, config, len(course.items))
-    rows, ranks = [np.zeros(0, np.int64)], [np.zeros(0, np.intp)]
-    for some in strides(log, course.targets, start, len(log), popularity):
-        rows.append(some)
-        ranks.append(ranks_in_lists(recommender, course.histories, some, popularity, course.allowed, n=LIST))
-    return np.concatenate(rows), np.concatenate(ranks)
-
-
-def _best_half_life(course: Course) -> float:
-    tenth = len(course.histories.log) // 10
-    tried = [day * 86_400.0 for day in TRENDING_DAYS]
-    found = [recall_at(_baseline_ranks(DecayedTrending(each), course, 0, tenth), LIST) for each in tried]
-    return tried[int(np.argmax(found))]
-
-
-def _baseline_ranks(baseline: Baseline, course: Course, start: int, stop: int) -> Ranks:
-    """The rank of each target from row `start` on in the baseline's list; it learns every row before `stop`."""
-    log = course.histories.log
-    seen: dict[int, set[int]] = {}
-    ranks = []
-    for row in range(stop):
-        user, item, label = int(log.user[row]), int(log.item[row]), int(log.label[row])
-        if item == NO_ITEM:
-            continue
-        known = seen.setdefault(user, set())
-        if row >= start and course.targets[row]:
-            best = baseline.top(user, LIST, known)
-            ranks.append(best.index(item) if item in best else ABSENT)
-        baseline.learn(user, item, int(log.ts[row]), label == POSITIVE)
-        if int(log.action[row]) in _CONSUMING:
-            known.add(item)
-    return np.array(ranks, dtype=np.intp)

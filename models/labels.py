@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 
 class Action(IntEnum):
     """An event's kind as the models see it. The numbers are stored in Redis and Parquet: never reuse one."""
@@ -78,6 +81,7 @@ _EXPLICIT: Final = {
     Action.VISIT: (0.0, NEUTRAL),
 }
 
+#: A watch counts no more than this.
 _MAX_MINUTES: Final = 120.0
 
 
@@ -114,6 +118,12 @@ def grade(
         return Grade(action, 0.5, POSITIVE if rules.click_is_positive else NEUTRAL, weight)
     strength, label = _EXPLICIT[action]
     return Grade(action, strength, label, weight)
+
+
+def minutes_of(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """The minutes watched (k,) behind the weights of examples (k,), at most 120; nan where none are known of."""
+    minutes = 10.0 * (np.asarray(weights, dtype=np.float64) - 1.0) ** 2
+    return np.where(np.asarray(weights) > 1.0, minutes, np.nan).astype(np.float32)
 
 
 def _label(share: float, positive: float, negative: float, *, inclusive: bool) -> int:

@@ -114,19 +114,27 @@ class Popularity:
             self._shares = (weights / np.where(total > 0, total, 1.0)).astype(np.float32)
         return self._shares
 
-    def windows(self, now_ms: int) -> npt.NDArray[np.float32]:
+    def newest(self) -> int:
+        """The time in ms of the newest event on any item, 0 before the first: the stream's own clock."""
+        return int(self.records[:, 0].max(initial=0.0))
+
+    def windows(self, now_ms: int, rows: npt.NDArray[np.integer] | slice = slice(None)) -> npt.NDArray[np.float32]:
         """Events, then positives, of each sliding window that ends at `now_ms`: float32 (n, 2 * W).
 
         A sliding count is estimated from two fixed buckets, as rate limiters do it: all of the current bucket, and
         of the one before it the part that the window still covers. An item whose last event is after `now_ms` is
         taken as of that event.
+
+        Args:
+            rows: the items (n,) that are asked about.
         """
         n_windows = len(self._windows)
-        counts = np.zeros((len(self.records), 2 * n_windows), dtype=np.float32)
-        now = np.maximum(self.records[:, 0], float(now_ms))
+        records = self.records[rows]
+        counts = np.zeros((len(records), 2 * n_windows), dtype=np.float32)
+        now = np.maximum(records[:, 0], float(now_ms))
         for index, window in enumerate(self._windows):
             at = 1 + len(self._half_lives) + _PER_WINDOW * index
-            bucket, events, events_before, liked, liked_before = self.records[:, at : at + _PER_WINDOW].T
+            bucket, events, events_before, liked, liked_before = records[:, at : at + _PER_WINDOW].T
             current, elapsed = np.divmod(now / window, 1.0)
             covered = 1.0 - elapsed
             age = current - bucket

@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from models.blend import Choices
 from models.interactions import NO_ITEM, Interactions
-from models.labels import POSITIVE
+from models.labels import POSITIVE, minutes_of
 from models.metrics import ranks_of
 from models.popularity import Popularity, PopularityConfig
+from models.ranking.examples import Examples, shortlist
+from models.ranking.inputs import Tokens
 from models.recommender import Recommender
 from models.users import Histories
 
@@ -68,19 +70,38 @@ def ranks_in_lists(
     return ranks_of(ranking.items, histories.log.item[rows])
 
 
-def choices_among_candidates(
+def examples_among_candidates(
     recommender: Recommender,
     histories: Histories,
     rows: Rows,
     popularity: Popularity,
     allowed: npt.NDArray[np.bool_],
-) -> Choices:
-    """What the rows' users chose among the candidates they would have had; rows whose item was none are left out."""
-    candidates = recommender.candidates(histories.before(rows), popularity, allowed, histories.seen_before(rows))
-    hit = candidates.items == histories.log.item[rows][candidates.users]
+    rng: np.random.Generator,
+) -> Examples:
+    """What the rows' users chose among the candidates they would have had; choices of something else are missed."""
+    log, config = histories.log, recommender.config.ranker
+    users = histories.before(rows)
+    candidates = recommender.candidates(users, popularity, allowed, histories.seen_before(rows))
+    hit = candidates.items == log.item[rows][candidates.users]
     lucky = np.unique(candidates.users[hit])
+    near = shortlist(recommender.blend.score(candidates.features), candidates.users, len(rows), config.depth)
+    sizes = np.bincount(candidates.users[near], minlength=len(rows))
+    rates = np.minimum(config.negatives / np.maximum(sizes, 1), 1.0)
+    described = hit.copy()
+    described[near] |= rng.random(len(near)) < rates[candidates.users[near]]
     kept = np.isin(candidates.users, lucky)
-    return Choices(candidates.features[kept], np.searchsorted(lucky, candidates.users[kept]), np.flatnonzero(hit[kept]))
+    at = np.flatnonzero(described & kept)
+    features, tokens = recommender.describe(users, popularity, candidates, at)
+    return Examples(
+        Choices(candidates.features[kept], np.searchsorted(lucky, candidates.users[kept]), np.flatnonzero(hit[kept])),
+        np.flatnonzero(described[kept]),
+        features,
+        Tokens(tokens.item, tokens.user[lucky], tokens.weights[lucky]),
+        rates[lucky].astype(np.float32),
+        log.weight[rows[lucky]],
+        minutes_of(log.weight[rows[lucky]]),
+        len(rows) - len(lucky),
+    )
 
 
 def _count(popularity: Popularity, log: Interactions, start: int, stop: int) -> None:

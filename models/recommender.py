@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,11 @@ from models.index import VectorIndex
 from models.neighbours import Neighbours
 from models.popularity import Popularity, PopularityConfig
 from models.prior import SHARE_FLOORS, log_shares
+from models.ranking.examples import shortlist
+from models.ranking.facts import ItemFacts
+from models.ranking.features import State, describe
+from models.ranking.inputs import Tokens
+from models.ranking.ranker import Ranker, Scored
 from models.retrieval import SOURCES, Proposals, Request, union
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
@@ -52,12 +57,16 @@ class Ranking:
         scores: float32 (B, n), 0 where padded.
         sources: uint32 (B, n) bit mask: who proposed the item; the first bits are those of `retrieval.SOURCES`.
         because: int32 (B, n) row of the recently liked item nearest to the item, or -1.
+        probabilities: float32 (B, n) that the item is the next new one that the user will like; nan where not known.
+        minutes: float32 (B, n) that the user will watch it, should that be so; nan where not known.
     """
 
     items: npt.NDArray[np.int32]
     scores: Floats
     sources: npt.NDArray[np.uint32]
     because: npt.NDArray[np.int32]
+    probabilities: Floats
+    minutes: Floats
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,11 @@ class Candidates:
     def take(self, kept: npt.NDArray[np.bool_]) -> Candidates:
         """Those of the mask (p,)."""
         return Candidates(self.users[kept], self.items[kept], self.sources[kept], self.features[kept])
+
+    def part(self, start: int, stop: int, first_user: int) -> Candidates:
+        """Those from place `start` to `stop`, the users counted from `first_user`."""
+        kept = slice(start, stop)
+        return Candidates(self.users[kept] - first_user, self.items[kept], self.sources[kept], self.features[kept])
 
 
 @dataclass
@@ -112,6 +126,8 @@ class Recommender:
         networks: Networks | None,
         neighbours: Neighbours | None = None,
         blend: Blend | None = None,
+        facts: ItemFacts | None = None,
+        ranker: Ranker | None = None,
     ) -> None:
         self.version = version
         self.config = config
@@ -120,6 +136,8 @@ class Recommender:
         self.networks = networks
         self.neighbours = neighbours
         self.blend = blend or Blend.prior(popularity)
+        self.facts = facts or ItemFacts(config.token_buckets)
+        self.ranker = ranker
         self._rows = {item_id: row for row, item_id in enumerate(self.item_ids)}
         self._trained = len(self.item_ids)
 
@@ -159,10 +177,13 @@ class Recommender:
             rows[place] = row
             if row >= self._trained:
                 fresh[row] = item
-        if self.networks is not None and fresh:
+        if fresh:
             order = np.array(sorted(fresh), dtype=np.int64)
-            content = TokenTable.of([fresh[row] for row in order.tolist()], self.config.token_buckets)
-            self._overlay(order, content, known)
+            described = [fresh[row] for row in order.tolist()]
+            if self.ranker is not None:
+                self.facts.put(order, described)
+            if self.networks is not None:
+                self._overlay(order, TokenTable.of(described, self.config.token_buckets), known)
         return rows
 
     def rank(
@@ -187,7 +208,7 @@ class Recommender:
         return Ranking(
             *(
                 np.concatenate([getattr(ranking, name) for ranking in rankings])
-                for name in ("items", "scores", "sources", "because")
+                for name in (each.name for each in fields(Ranking))
             )
         )
 
@@ -234,6 +255,31 @@ class Recommender:
         users, items, sources = union(request, proposals)
         return Candidates(users, items, sources, self._features(request, users, items))
 
+    def describe(
+        self, users: UserBatch, popularity: Popularity, candidates: Candidates, at: npt.NDArray[np.int64]
+    ) -> tuple[Floats, Tokens]:
+        """All that rankers read of the candidates at places `at` (k,), ascending: features and tokens."""
+        vectors = None if self.networks is None else self.networks.towers_index.vectors[:, :-1]
+        features = describe(users, candidates, at, State(popularity, self.facts, vectors))
+        return features, Tokens.of(users, candidates.items[at], self.facts, self.config.token_buckets)
+
+    def score(self, users: UserBatch, popularity: Popularity, candidates: Candidates) -> Scored:
+        """What the blend and the ranker say of all candidates; those beyond its depth come after the others."""
+        base = self.blend.score(candidates.features)
+        unknown = np.full(len(base), np.nan, dtype=np.float32)
+        scored = Scored(base, unknown, unknown.copy())
+        if self.ranker is None or not len(base):
+            return scored
+        of = candidates.users
+        at = shortlist(base, of, len(users), self.config.ranker.depth)
+        near = self.ranker.scored(base[at], *self.describe(users, popularity, candidates, at), of[at], len(users))
+        lowest = np.full(len(users), np.inf, dtype=np.float32)
+        np.minimum.at(lowest, of[at], near.scores)
+        scored = replace(scored, scores=np.minimum(base, np.nextafter(lowest[of], np.float32(-np.inf))))
+        for name in (each.name for each in fields(Scored)):
+            getattr(scored, name)[at] = getattr(near, name)
+        return scored
+
     # -- persistence
 
     def save(self, folder: Path) -> None:
@@ -248,14 +294,17 @@ class Recommender:
         tables: dict[str, npt.NDArray[Any]] = {name: index.vectors for name, index in indexes.items()}
         tables |= {"neighbours": self.neighbours.items, "similarities": self.neighbours.similarities}
         tables["likes"] = self.neighbours.likes
+        tables |= self.facts.tables()
         save_file(tables, folder / "tables.safetensors")
         for name, index in indexes.items():
             index.save(folder / f"{name}.faiss")
-        description = {
+        description: dict[str, Any] = {
             "blend": dict(zip(self.blend.names, self.blend.weights.tolist(), strict=True)),
             "popularity": {"half_lives_s": self.popularity.half_lives_s, "windows_s": self.popularity.windows_s},
             "indexes": {name: {"kind": index.kind, "recall": index.recall} for name, index in indexes.items()},
         }
+        if self.ranker is not None:
+            description["ranker"] = self.ranker.save(folder)
         (folder / "recommender.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         (folder / "items.json").write_text(json.dumps(self.item_ids, ensure_ascii=False), encoding="utf-8")
 
@@ -286,11 +335,15 @@ class Recommender:
             }
             names, weights = description["blend"].keys(), description["blend"].values()
             blend = Blend(tuple(names), np.array(list(weights), dtype=np.float32))
+            facts, ranker = ItemFacts(config.token_buckets), None
+            if "ranker" in description:  # one of before there were rankers still serves
+                facts = ItemFacts.from_tables(tables, config.token_buckets)
+                ranker = Ranker.load(path, description["ranker"], config.token_buckets, config.ranker)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtefactError(f"{path}: not an artefact that this version can read: {error}") from error
         neighbours = Neighbours(tables["neighbours"], tables["similarities"], tables["likes"])
         networks = Networks(sequence.eval(), towers.eval(), indexes["sequence"], indexes["two_tower"])
-        return cls(manifest.version, config, popularity, item_ids, networks, neighbours, blend)
+        return cls(manifest.version, config, popularity, item_ids, networks, neighbours, blend, facts, ranker)
 
     # -- the parts of ranking
 
@@ -307,7 +360,8 @@ class Recommender:
         n: int,
     ) -> Ranking:
         candidates = self.candidates(users, popularity, allowed, seen)
-        scores = self.blend.score(candidates.features)
+        scored = self.score(users, popularity, candidates)
+        scores = scored.scores
         order = np.lexsort((candidates.items, -scores, candidates.users))
         starts = np.searchsorted(candidates.users, np.arange(len(users)))
         ranks = np.arange(len(order)) - starts[candidates.users]
@@ -318,10 +372,14 @@ class Recommender:
             np.zeros((len(users), n), dtype=np.float32),
             np.zeros((len(users), n), dtype=np.uint32),
             np.full((len(users), n), -1, dtype=np.int32),
+            np.full((len(users), n), np.nan, dtype=np.float32),
+            np.full((len(users), n), np.nan, dtype=np.float32),
         )
         ranking.items[users_of, ranks] = candidates.items[kept]
         ranking.scores[users_of, ranks] = scores[kept]
         ranking.sources[users_of, ranks] = candidates.sources[kept]
+        ranking.probabilities[users_of, ranks] = scored.probabilities[kept]
+        ranking.minutes[users_of, ranks] = scored.minutes[kept]
         ranking.because[:] = self.because(users, ranking.items)
         return ranking
 

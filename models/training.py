@@ -30,8 +30,13 @@ from models.index import IndexRefused, VectorIndex
 from models.interactions import NO_ITEM, Interactions
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
-from models.prequential import choices_among_candidates, popularity_before, ranks_in_lists, strides, targets_of
+from models.prequential import examples_among_candidates, popularity_before, ranks_in_lists, strides, targets_of
 from models.prior import TrendTable
+from models.ranking.examples import Examples
+from models.ranking.facts import ItemFacts
+from models.ranking.features import names
+from models.ranking.learning import learn
+from models.ranking.ranker import Ranker
 from models.recommender import Networks, Recommender, with_prior
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
@@ -112,15 +117,22 @@ def train(
     candidate = course.recommender(version, networks, Blend.prior(popularity), held_out)
     progress("learning the blend", 0.75)
     steps, strength = config.blend.steps, config.blend.past_strength
-    blend = candidate.blend.fitted(course.past_choices(held_out), strength=config.blend.prior_strength, steps=steps)
+    past = course.past_examples(held_out)
+    blend = candidate.blend = candidate.blend.fitted(past.choices, strength=config.blend.prior_strength, steps=steps)
     halves = (held_out, middle), (middle, len(log))
-    choices = [course.choices(candidate, *half) for half in halves]
-    crossed = [blend.fitted(other, strength=strength, steps=steps) for other in reversed(choices)]
+    examples = [course.examples(candidate, *half) for half in halves]
+    crossed = [blend.fitted(other.choices, strength=strength, steps=steps) for other in reversed(examples)]
+    choices = Choices.together([half.choices for half in examples])
+    final_blend = blend.fitted(choices, strength=strength, steps=steps)
+    progress("learning to rank", 0.82)
+    rankers, final_ranker = learn(
+        past, examples, crossed, final_blend, names(popularity), config.token_buckets, config.ranker
+    )
 
     progress("comparing with what is in service", 0.85)
     mine = []
-    for half, learnt_elsewhere in zip(halves, crossed, strict=True):
-        candidate.blend = learnt_elsewhere
+    for half, its_blend, its_ranker in zip(halves, crossed, rankers, strict=True):
+        candidate.blend, candidate.ranker = its_blend, its_ranker
         mine.append(course.ranks(candidate, *half))
     rivals = {"trending_": Recommender.trending_only(popularity, config)}
     if before is not None:
@@ -132,10 +144,10 @@ def train(
     metrics = scores(ranks) | {"gate_events": float(len(ranks[""]))}
 
     progress("catching up", 0.9)
-    candidate.blend = blend.fitted(Choices.together(choices), strength=strength, steps=steps)
+    candidate.blend, candidate.ranker = final_blend, final_ranker
     course.catch_up(networks, held_out, rng)
     try:
-        final = course.recommender(version, networks, candidate.blend, len(log))
+        final = course.recommender(version, networks, final_blend, len(log), final_ranker)
     except IndexRefused as refused:
         final, promoted, why = candidate, False, str(refused)
     assert final.networks is not None
@@ -170,6 +182,7 @@ class Course:
     popularity: PopularityConfig
     items: list[ItemContent]
     content: TokenTable
+    facts: ItemFacts
     trends: TrendTable
     allowed: npt.NDArray[np.bool_]
     histories: Histories
@@ -192,6 +205,7 @@ class Course:
             popularity,
             items,
             TokenTable.of(items, config.token_buckets),
+            ItemFacts.of(items, config.token_buckets),
             TrendTable.over(log, popularity, len(items)),
             np.array([item.available for item in items], dtype=bool),
             histories,
@@ -300,7 +314,12 @@ class Course:
             )
 
     def recommender(
-        self, version: str, networks: tuple[SequenceModel, TwoTowers], blend: Blend, stop: int
+        self,
+        version: str,
+        networks: tuple[SequenceModel, TwoTowers],
+        blend: Blend,
+        stop: int,
+        ranker: Ranker | None = None,
     ) -> Recommender:
         """The networks with their items' vectors and indexes, and the neighbours, as of log row `stop`.
 
@@ -327,7 +346,21 @@ class Course:
                 for model, vectors in ((sequence, of_sequence), (towers, of_towers))
             ),
         )
-        return Recommender(version, self.config, self.popularity, log.item_ids, together, self.neighbours(stop), blend)
+        return Recommender(
+            version,
+            self.config,
+            self.popularity,
+            log.item_ids,
+            together,
+            self.neighbours(stop),
+            blend,
+            self.facts_before(stop),
+            ranker,
+        )
+
+    def facts_before(self, stop: int) -> ItemFacts:
+        """What is known of the items before log row `stop`."""
+        return self.facts.met(self.histories.log.item[:stop], self.histories.log.ts[:stop])
 
     def neighbours(self, stop: int) -> Neighbours:
         """Who goes with whom as of log row `stop`."""
@@ -342,7 +375,7 @@ class Course:
             parts.append(encode(torch.from_numpy(rows), self.content.take(rows)).numpy())
         return np.concatenate(parts) if parts else np.zeros((0, self.config.sequence.dim), dtype=np.float32)
 
-    def past_choices(self, stop: int) -> Choices:
+    def past_examples(self, stop: int) -> Examples:
         """What users chose up to log row `stop` among the candidates of popularity and neighbours as of then.
 
         Choices are taken from all over the past but its first quarter, which there was little to choose by. Neighbours
@@ -350,24 +383,36 @@ class Course:
         """
         edges = np.linspace(stop // 4, stop, _PAST_PARTS + 1).astype(int).tolist()
         every = -(-int(self.targets[edges[0] : stop].sum()) // self.config.blend.past_choices)
-        parts = []
+        parts: list[Examples] = []
+        blend = Blend.prior(self.popularity)
         for start, end in pairwise(edges):
             model = Recommender(
-                "", self.config, self.popularity, self.histories.log.item_ids, None, self.neighbours(start)
+                "",
+                self.config,
+                self.popularity,
+                self.histories.log.item_ids,
+                None,
+                self.neighbours(start),
+                blend,
+                self.facts_before(start),
             )
-            parts.append(self.choices(model, start, end, every=max(every, 1)))
-        return Choices.together(parts)
+            parts.append(self.examples(model, start, end, every=max(every, 1)))
+            # what is described next time is what this blend puts first
+            blend = blend.fitted(
+                parts[-1].choices, strength=self.config.blend.prior_strength, steps=self.config.blend.steps
+            )
+        return Examples.together(parts)
 
-    def choices(self, recommender: Recommender, start: int, stop: int, *, every: int = 1) -> Choices:
+    def examples(self, recommender: Recommender, start: int, stop: int, *, every: int = 1) -> Examples:
         """What users chose among its candidates in rows from `start` to `stop`, of one stride in `every`."""
         log = self.histories.log
+        rng = np.random.default_rng((self.config.ranker.seed, start))
         popularity = popularity_before(log, start, self.popularity, len(self.items))
-        return Choices.together(
-            [
-                choices_among_candidates(recommender, self.histories, rows, popularity, self.allowed)
-                for rows in strides(log, self.targets, start, stop, popularity, every=every)
-            ]
-        )
+        walk = strides(log, self.targets, start, stop, popularity, every=every)
+        parts = [
+            examples_among_candidates(recommender, self.histories, rows, popularity, self.allowed, rng) for rows in walk
+        ]
+        return Examples.together(parts)
 
     def ranks(self, recommender: Recommender, start: int, stop: int) -> npt.NDArray[np.intp]:
         """The ranks of the positives from row `start` to `stop` in the lists it would have shown before each, (k,)."""

@@ -8,8 +8,9 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from serving.cli_data import datasets, demo, evaluate, replay
+from serving.cli_data import datasets, demo, replay
 from serving.cli_experiments import experiments
+from serving.cli_models import evaluate, train
 from serving.console import out, read_settings, set_up_logging, tells_errors, without_logging
 from streams.settings import Settings, explain, load
 
@@ -269,6 +270,7 @@ def doctor(as_json: bool) -> None:
 main.add_command(datasets)
 main.add_command(replay)
 main.add_command(evaluate)
+main.add_command(train)
 main.add_command(demo)
 main.add_command(experiments)
 

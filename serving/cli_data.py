@@ -1,4 +1,4 @@
-"""The commands that work on data: data sets, replay, evaluation and the demo."""
+"""The commands that work on data: data sets, replay and the demo."""
 
 import asyncio
 import contextlib
@@ -139,52 +139,6 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
     if result["events_lost"]:
         err.print(f"[red]{result['events_lost']:,} events were lost[/red]")
         sys.exit(1)
-
-
-@click.command()
-@DATASET
-@DATA
-@click.option(
-    "--share", default=0.1, show_default=True, type=click.FloatRange(0.001, 0.9), help="Newest part to test on."
-)
-@click.option("--threads", default=0, type=click.IntRange(0), help="Threads to train with; 0: all cores.")
-@REPORT
-@tells_errors
-def evaluate(name: str, data: Path, share: float, threads: int, report: Path | None) -> None:
-    """Train on the older part of a log, rank each later positive, and compare with trending and item-item.
-
-    Offline, without Kafka and Redis: the same models, blend and ranking code as in service.
-    """
-    import os
-
-    import torch
-
-    from models.evaluation import evaluate_temporal
-    from streams.datasets import open_dataset
-    from streams.offline import training_data
-
-    settings = load()
-    torch.set_num_threads(threads or os.cpu_count() or 1)
-    dataset = open_dataset(name, data)
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err
-    ) as bar:
-        task = bar.add_task(f"reading {name}", total=None)
-        read = training_data(dataset, settings.labels, on_event=lambda n: bar.update(task, description=f"{n:,} events"))
-        scores = evaluate_temporal(
-            read,
-            settings.model,
-            popularity=settings.popularity,
-            share=share,
-            progress=lambda stage, done: bar.update(task, description=stage, completed=done, total=1.0),
-        )
-    if report is not None:
-        report.write_text(json.dumps({"dataset": name, "share": share, **scores}, indent=2) + "\n")
-    table = Table("", "recall@10", "ndcg@10", "mrr", box=None, header_style="bold")
-    for label, prefix in (("system", ""), ("trending", "trending_"), ("item_item", "item_item_")):
-        table.add_row(label, *(f"{scores[prefix + metric]:.4f}" for metric in ("recall_at_10", "ndcg_at_10", "mrr")))
-    out.print(table)
-    out.print(f"on {scores['events']:,.0f} positives new to their user")
 
 
 @click.command()

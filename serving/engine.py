@@ -266,6 +266,8 @@ class Engine:
                     sources=self._sources(pipeline, place.sources),
                     reason=self._reason(place),
                     propensity=None if place.propensity == 1.0 else round(place.propensity, 6),
+                    probability=_told(place.probability),
+                    minutes=_told(place.minutes),
                     team=team,
                 )
                 for place, pipeline, team in picked
@@ -290,6 +292,10 @@ class Engine:
             item = self.catalogue.items[place.because]
             return f"because you liked {item.title or item.item_id}"
         return "new here" if place.propensity < 1.0 else "popular now"
+
+
+def _told(value: float) -> float | None:
+    return None if value != value else round(value, 6)  # nan, where it is not known
 
 
 def _pipelines(arm: Arm) -> list[str]:

@@ -36,6 +36,7 @@ class Ranked(NamedTuple):
         sources: bits over the pipeline's `source_names`.
         because: the number of the item that the user liked and that this one is like.
         propensity: how probable it was to be drawn for this place; 1 unless the place explores.
+        probability, minutes: see `models.ranking.ranker.Scored`; nan where not known.
     """
 
     number: int
@@ -43,6 +44,8 @@ class Ranked(NamedTuple):
     sources: int
     because: int | None
     propensity: float
+    probability: float
+    minutes: float
 
 
 class Ranker:
@@ -244,11 +247,12 @@ class Ranker:
         because = self.model.because(query.users, lists.items)
         numbers = np.where(lists.items >= 0, self._numbers[np.maximum(lists.items, 0)], _ABSENT).tolist()
         likes = np.where(because >= 0, self._numbers[np.maximum(because, 0)], _ABSENT).tolist()
-        columns = numbers, lists.scores.tolist(), lists.sources.tolist(), likes, lists.propensity.tolist()
+        rest = lists.propensity.tolist(), lists.probabilities.tolist(), lists.minutes.tolist()
+        columns = numbers, lists.scores.tolist(), lists.sources.tolist(), likes, *rest
         return [
             [
-                Ranked(number, score, sources, like if like >= 0 else None, propensity)
-                for number, score, sources, like, propensity in zip(*places, strict=True)
+                Ranked(number, score, sources, like if like >= 0 else None, *told)
+                for number, score, sources, like, *told in zip(*places, strict=True)
                 if number >= 0
             ]
             for places in zip(*columns, strict=True)

@@ -116,6 +116,8 @@ class ListItem(Struct, frozen=True, omit_defaults=True, kw_only=True):
     sources: list[str]
     reason: str
     propensity: Annotated[float, Meta(gt=0, le=1)] | None = None
+    probability: Annotated[float, Meta(ge=0, le=1)] | None = None
+    minutes: Annotated[float, Meta(ge=0)] | None = None
     team: Annotated[int, Meta(ge=0, le=1)] | None = None
 
 

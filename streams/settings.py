@@ -236,6 +236,9 @@ class PipelineSettings(Section):
         ("withdrawn", "hidden", "disliked", "seen", "fatigue", "country", "maturity"),
         description="what drops candidates, in this order",
     )
+    minutes_weight: float = Field(
+        0.0, description="what log(1 + the minutes that the user would watch) counts, where the model knows them"
+    )
     adjusters: tuple[str, ...] = Field(("freshness", "onboarding"), description="what adds to scores")
     late_filters: tuple[str, ...] = Field((), description="what drops from the finished list, which then moves up")
     reserve: Positive = Field(60, description="the best candidates, which a list is chosen from")

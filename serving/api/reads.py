@@ -37,6 +37,8 @@ class Place(BaseModel):
     sources: list[str] = Field(description="who proposed the item")
     reason: str = Field(description="why, for the user to read")
     propensity: float | None = Field(None, description="how probable it was to be drawn for this place, if it was")
+    probability: float | None = Field(None, description="that the user likes this item next, where the model knows")
+    minutes: float | None = Field(None, description="that the user would watch it for, where the model knows")
     parts: list[Part] | None = Field(None, description="what made its score, when that was asked for")
 
 
@@ -97,6 +99,8 @@ def _answer(live: Live, served: Served) -> RecommendationList:
             sources=place.sources,
             reason=place.reason,
             propensity=place.propensity,
+            probability=place.probability,
+            minutes=place.minutes,
             parts=None if served.why is None else parts(served.why[place.item_id]),
         )
         for place in made.items

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from models.ranking.ranker import Scored
 from models.recommender import Candidates
 from models.retrieval import Proposals
 from serving.pipeline.adjusting import ADJUSTERS, Adjuster
@@ -62,12 +63,15 @@ class Lists:
         scores: float32 (B, n).
         sources: uint32 (B, n) bits over `Pipeline.source_names`.
         propensity: float32 (B, n), of the place that explores; 1 elsewhere.
+        probabilities, minutes: float32 (B, n), see `models.ranking.ranker.Scored`; nan where not known.
     """
 
     items: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
     sources: npt.NDArray[np.uint32]
     propensity: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float32]
+    minutes: npt.NDArray[np.float32]
 
 
 class Pipeline:
@@ -92,7 +96,9 @@ class Pipeline:
         self._sources: list[tuple[PipelineSource, int]] = [
             (self._source(name), quota) for name, quota in quotas.items() if quota
         ]
-        self.source_names = [source.name for source, _ in self._sources] + [EXPLORATION]
+        # the model's own have the same bits as where it learns
+        others = [source.name for source, _ in self._sources if source.name not in MODEL_SOURCES]
+        self.source_names = [*MODEL_SOURCES, *others, EXPLORATION]
         filters = [component(name, _FILTERS, "filter")(settings) for name in settings.filters]
         if any(rule.action == "remove" for rule in settings.rules):
             filters.append(RuledOut(settings))
@@ -128,7 +134,8 @@ class Pipeline:
         self.exposure.count(query.items.groups[self.settings.provider], items)
         scores = slates.scores[:, : query.size]
         scores = np.where(items >= 0, np.where(scores >= PINNED / 2, scores - PINNED, scores), 0).astype(np.float32)
-        return Lists(items, scores, slates.sources[:, : query.size], propensity[:, : query.size])
+        slates = slates.first(query.size)
+        return Lists(items, scores, slates.sources, propensity[:, : query.size], slates.probabilities, slates.minutes)
 
     # -- the stages
 
@@ -150,11 +157,11 @@ class Pipeline:
 
     def _candidates(self, asked: Asked, trace: Trace | None) -> Candidates:
         proposals: list[tuple[int, Proposals]] = []
-        for bit, (source, quota) in enumerate(self._sources):
+        for source, quota in self._sources:
             with self.stages.spared(f"sources/{source.name}") as counts:
                 proposed = source.propose(asked, quota)
                 counts.left += len(proposed.items)
-                proposals.append((1 << bit, proposed))
+                proposals.append((1 << self.source_names.index(source.name), proposed))
                 if trace is not None:
                     trace.proposed[source.name] = proposed
         with self.stages.timed("features", sum(len(proposed.items) for _, proposed in proposals)) as counts:
@@ -173,9 +180,13 @@ class Pipeline:
                 counts.left += len(candidates.items)
         return candidates
 
-    def _scored(self, query: Query, candidates: Candidates, trace: Trace | None) -> tuple[Candidates, Any]:
+    def _scored(self, query: Query, candidates: Candidates, trace: Trace | None) -> tuple[Candidates, Scored]:
         with self.stages.timed("scorer", len(candidates.items)) as counts:
-            scores = query.model.blend.score(candidates.features)
+            scored = query.model.score(query.users, query.popularity, candidates)
+            scores = scored.scores
+            if self.settings.minutes_weight:
+                minutes = np.log1p(np.nan_to_num(scored.minutes)).astype(np.float32)
+                scores = scores + np.float32(self.settings.minutes_weight) * minutes
             counts.left += len(candidates.items)
         if trace is not None:
             trace.candidates, trace.scores = candidates, scores
@@ -186,14 +197,14 @@ class Pipeline:
                 counts.left += len(candidates.items)
                 if trace is not None:
                     trace.added[each.name] = added
-        return candidates, scores
+        return candidates, replace(scored, scores=scores.astype(np.float32))
 
-    def _reserve(self, query: Query, scored: tuple[Candidates, npt.NDArray[np.float32]]) -> Slates:
+    def _reserve(self, query: Query, scored: tuple[Candidates, Scored]) -> Slates:
         """Of each user the best by score: what a list is chosen from, and refilled from."""
-        candidates, scores = scored
+        candidates, said = scored
         size = max(self.settings.reserve, 2 * query.size)
         with self.stages.timed("reserve", len(candidates.items)) as counts:
-            slates = _best(candidates, scores, len(query), size)
+            slates = _best(candidates, said, len(query), size)
             counts.left += int(np.count_nonzero(slates.items >= 0))
         return slates
 
@@ -230,6 +241,8 @@ class Pipeline:
             _insert(slates.scores, users, place, slates.scores[:, place].copy())
             _insert(slates.sources, users, place, source)
             _insert(propensity, users, place, probability)
+            for told in (slates.probabilities, slates.minutes):
+                _insert(told, users, place, np.full(len(drawn), np.nan, dtype=np.float32))
             counts.left += len(users)
         return slates, propensity
 
@@ -255,7 +268,7 @@ class Pipeline:
         return [
             ("sources", [f"{source.name} ({quota})" for source, quota in self._sources]),
             ("filters", [each.name for each in self.filters]),
-            ("scorer", ["blend"]),
+            ("scorer", ["blend, then the model's ranker"]),
             ("adjusters", [each.name for each in self._adjusters]),
             ("selection", selection),
             ("exploration", [EXPLORATION] if self._exploration else []),
@@ -263,18 +276,22 @@ class Pipeline:
         ]
 
 
-def _best(candidates: Candidates, scores: npt.NDArray[np.float32], users: int, size: int) -> Slates:
+def _best(candidates: Candidates, said: Scored, users: int, size: int) -> Slates:
     """Of each user the `size` best, best first, equal ones in the order of their rows."""
     starts = np.searchsorted(candidates.users, np.arange(users))
-    places = np.arange(len(scores)) - starts[candidates.users]
+    places = np.arange(len(candidates.items)) - starts[candidates.users]
     width = int(places.max(initial=-1)) + 1
     slates = Slates(
         np.full((users, width), -1, np.int64),
         np.full((users, width), -np.inf, np.float32),
         np.zeros((users, width), np.uint32),
+        np.full((users, width), np.nan, np.float32),
+        np.full((users, width), np.nan, np.float32),
     )
     slates.items[candidates.users, places] = candidates.items
-    slates.scores[candidates.users, places] = scores
+    slates.scores[candidates.users, places] = said.scores
+    slates.probabilities[candidates.users, places] = said.probabilities
+    slates.minutes[candidates.users, places] = said.minutes
     slates.sources[candidates.users, places] = candidates.sources
     return slates.ordered(np.argsort(-slates.scores, axis=1, kind="stable")[:, :size])
 

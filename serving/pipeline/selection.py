@@ -26,11 +26,14 @@ class Slates:
         items: int64 (B, R) rows, -1 where there are no more.
         scores: float32 (B, R), -inf where there are no more.
         sources: uint32 (B, R) bits.
+        probabilities, minutes: float32 (B, R), see `models.ranking.ranker.Scored`; nan where not known.
     """
 
     items: npt.NDArray[np.int64]
     scores: Floats
     sources: npt.NDArray[np.uint32]
+    probabilities: Floats
+    minutes: Floats
 
     def ordered(self, order: npt.NDArray[np.int64]) -> Slates:
         """The columns (B, k) of each user, in that order."""
@@ -38,7 +41,13 @@ class Slates:
             np.take_along_axis(self.items, order, axis=1),
             np.take_along_axis(self.scores, order, axis=1),
             np.take_along_axis(self.sources, order, axis=1),
+            np.take_along_axis(self.probabilities, order, axis=1),
+            np.take_along_axis(self.minutes, order, axis=1),
         )
+
+    def first(self, places: int) -> Slates:
+        """The first columns of each user."""
+        return self.ordered(np.tile(np.arange(self.items.shape[1])[:places], (len(self.items), 1)))
 
 
 class Penalty(Protocol):

@@ -1,50 +1,99 @@
-"""Evaluation offline: the whole stack against the classics on the newest events."""
+"""Evaluation offline: what is asked, that no answer knows what came later, and that every model answers."""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
-from models.evaluation import evaluate_temporal
+import numpy as np
+import pytest
+
+from models.evaluation import MODELS, PROTOCOLS, answers, contender, evaluate, folds
 from models.popularity import PopularityConfig
-from models.prequential import STRIDE, popularity_before, strides
+from models.training import Course
 from tests.models import world
 
+CLASSICS = ("trending", "item_item", "als", "user_user", "content")
 
-def test_the_whole_stack_is_measured_against_the_classics_on_the_same_events() -> None:
+
+def test_every_model_answers_the_same_asks_and_the_system_beats_the_classics() -> None:
     stages: list[float] = []
-    metrics = evaluate_temporal(
-        world.data(world.interactions(2000)),
+    report = evaluate(
+        world.data(world.interactions(1500)),
         world.SMALL,
         popularity=PopularityConfig(),
+        models=MODELS,
         progress=lambda _stage, done: stages.append(done),
     )
-    assert metrics["events"] > 20
-    assert metrics["recall_at_10"] > metrics["trending_recall_at_10"] > 0
-    assert metrics["recall_at_10_low"] <= metrics["recall_at_10"] <= metrics["recall_at_10_high"]
-    assert 0 < metrics["item_item_ndcg_at_10"] <= metrics["item_item_recall_at_10"] <= 1
+    assert report["asks"] > 20
+    table = report["models"]
+    assert list(table) == list(MODELS)
+    system = table["system"]
+    assert system["ndcg_at_10"] > 1.2 * table["trending"]["ndcg_at_10"] > 0
+    assert min(each["ndcg_at_10"] for name, each in table.items() if name != "trending") > 0.05
+    low, high = system["recall_at_10_interval"]
+    assert low <= system["recall_at_10"] <= high
+    assert system["map_at_10"] <= system["ndcg_at_10"] <= system["recall_at_10"] == system["hit_rate_at_10"]
+    assert 0.5 < system["grouped_auc"] <= 1.0
+    assert system["log_loss"] < system["log_loss_of_the_mean"], "the probabilities tell items apart"
+    assert system["calibration_error"] < 0.02
+    assert 0 < system["coverage"] <= 1 and system["novelty_bits"] > 0 and 0 <= system["diversity"] < 1
+    assert system["segments"]["warm_users"]["asks"] > 20
     assert stages == sorted(stages)
     assert stages[-1] == 1.0
 
 
-def test_a_walk_meets_every_wanted_row_once_before_it_is_counted() -> None:
-    log = world.interactions(500)
-    popularity = popularity_before(log, 100, PopularityConfig(), 90)
-    met = []
-    for rows in strides(log, log.label == 1, 100, 500, popularity):
-        assert popularity.records[:, 0].max() < log.ts[rows[0]]
-        met += rows.tolist()
-    assert met == (100 + np.flatnonzero(log.label[100:] == 1)).tolist()
-    np.testing.assert_allclose(
-        popularity.shares(), popularity_before(log, 500, PopularityConfig(), 90).shares(), atol=1e-6
+@pytest.mark.parametrize("protocol", ["temporal", "rolling", "loo"])
+def test_every_protocol_can_be_asked(protocol: str) -> None:
+    report = evaluate(
+        world.data(world.interactions(1500)),
+        world.SMALL,
+        popularity=PopularityConfig(),
+        protocol=protocol,  # type: ignore[arg-type]
+        models=("trending", "item_item", "user_user"),
+        progress=lambda _stage, _done: None,
     )
+    assert report["asks"] > 20
+    assert report["models"]["user_user"]["ndcg_at_10"] > report["models"]["trending"]["ndcg_at_10"] > 0
 
 
-def test_a_thinned_walk_meets_whole_strides_and_counts_all_rows() -> None:
-    log = world.interactions(500)
-    popularity = popularity_before(log, 100, PopularityConfig(), 90)
-    met: list[int] = []
-    for rows in strides(log, np.ones(500, dtype=bool), 100, 500, popularity, every=3):
-        assert popularity.records[:, 0].max() == log.ts[rows[0] - 1]
-        met += rows.tolist()
-    assert met == [row for row in range(100, 500) if (row - 100) // STRIDE % 3 == 0]
-    np.testing.assert_array_equal(popularity.shares(), popularity_before(log, 500, PopularityConfig(), 90).shares())
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_is_asked_for_is_new_comes_later_and_was_not_trained_on(protocol: str) -> None:
+    log = world.interactions(1000)
+    course = Course.over(world.data(log), world.SMALL, PopularityConfig(), [])
+    asked = folds(protocol, course.histories.log, course.targets, 0.1)  # type: ignore[arg-type]
+    assert len(asked) == (3 if protocol == "rolling" else 1)
+    for fold in asked:
+        assert len(fold.asks) == len(fold.relevant) > 0
+        assert (np.diff(fold.asks) > 0).all()
+        assert course.targets[fold.asks].all()
+        assert not fold.training[fold.asks].any()
+        for row, relevant in zip(fold.asks, fold.relevant, strict=True):
+            own = np.flatnonzero((log.user == log.user[row]) & np.isin(log.item, relevant) & course.targets)
+            assert not fold.training[own].any()
+            assert len(set(relevant.tolist())) == len(relevant)
+
+
+def test_a_model_that_does_not_exist_is_named_with_those_that_do() -> None:
+    with pytest.raises(ValueError, match="no model svd; there are system, blend"):
+        evaluate(
+            world.data(world.interactions(200)),
+            world.SMALL,
+            popularity=PopularityConfig(),
+            models=["svd"],
+            progress=lambda _stage, _done: None,
+        )
+
+
+def test_what_came_later_changes_no_list() -> None:
+    log = world.interactions(1200)
+    other = replace(log, item=np.where(np.arange(1200) >= 1081, 7, log.item).astype(np.int32))
+    lists = []
+    for each in (log, other):
+        course = Course.over(world.data(each), world.SMALL, PopularityConfig(), [])
+        [fold] = folds("prequential", course.histories.log, course.targets, 0.1)
+        fold = replace(fold, asks=np.arange(1050, 1081), relevant=[log.item[:1]] * 31)
+        contenders = [contender(name, course, fold, None, 86_400.0) for name in CLASSICS]
+        lists.append([answers(each, "", course, fold, PopularityConfig()).lists for each in contenders])
+    for name, one, two in zip(CLASSICS, *lists, strict=True):
+        assert (one >= 0).any(axis=1).all()
+        np.testing.assert_array_equal(one, two, err_msg=name)

@@ -17,7 +17,7 @@ from tests.serving.pipeline.bench import Bench, pipeline
 def slates(scores: Any) -> Slates:
     table = np.atleast_2d(np.array(scores, np.float32))
     items = np.where(np.isfinite(table), np.arange(table.shape[1]), -1).astype(np.int64)
-    return Slates(items, table, np.ones(table.shape, np.uint32))
+    return Slates(items, table, np.ones(table.shape, np.uint32), table, table)
 
 
 def alike(monkeypatch: pytest.MonkeyPatch, cosines: Any) -> None:

@@ -1,0 +1,104 @@
+"""Facts about items, by row, as ranking reads them: a table that grows with the catalogue, kept in the artefact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from models.features import ItemContent, hash_tokens, histogram_keys
+
+Floats = npt.NDArray[np.float64]
+
+#: How many histogram keys of an item are compared with what the user turned to; more would say little.
+KEYS: Final = 16
+_CREATORS: Final = 4
+#: The categorical features that name who made an item.
+CREATORS: Final = ("author", "creator", "director", "artist", "channel", "actor")
+_LANGUAGE: Final = ("language",)
+
+
+class ItemFacts:
+    """What is known of n items.
+
+    Attributes:
+        keys: int32 (n, KEYS) hashed histogram keys, padded with 0.
+        creators: int32 (n, 4) those of them that name a creator.
+        language: int32 (n,) the one that names the language, or 0.
+        times: float64 (n, 2) in ms: published, first met in the stream; nan where not known.
+        duration: float64 (n,) in s, or nan.
+    """
+
+    def __init__(self, buckets: int) -> None:
+        self._buckets = buckets
+        self.keys: npt.NDArray[np.int32] = np.zeros((0, KEYS), np.int32)
+        self.creators: npt.NDArray[np.int32] = np.zeros((0, _CREATORS), np.int32)
+        self.language: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+        self.times: Floats = np.zeros((0, 2))
+        self.duration: Floats = np.zeros(0)
+
+    _COLUMNS = ("keys", "creators", "language", "times", "duration")
+
+    def __len__(self) -> int:
+        return len(self.language)
+
+    @classmethod
+    def of(cls, items: Sequence[ItemContent], buckets: int) -> ItemFacts:
+        """The facts of these items, in their order."""
+        facts = cls(buckets)
+        facts.put(np.arange(len(items)), items)
+        return facts
+
+    def put(self, rows: npt.NDArray[np.integer], items: Sequence[ItemContent]) -> None:
+        """Set the facts of rows (k,); rows beyond the table's end make it longer."""
+        self._grow(int(rows.max(initial=-1)) + 1)
+        for row, item in zip(rows.tolist(), items, strict=True):
+            self.keys[row] = _hashed(histogram_keys(item), KEYS, self._buckets)
+            self.creators[row] = _hashed(_named(item, CREATORS), _CREATORS, self._buckets)
+            self.language[row] = _hashed(_named(item, _LANGUAGE), 1, self._buckets)[0]
+            self.times[row, 0] = np.nan if item.published_at is None else item.published_at
+            self.duration[row] = item.duration_s or np.nan
+
+    def met(self, items: npt.NDArray[np.integer], ts: npt.NDArray[np.integer]) -> ItemFacts:
+        """A copy that knows since when (ms) each item is met in these events (m,); -1 is no item."""
+        other = ItemFacts(self._buckets)
+        for name in self._COLUMNS:
+            setattr(other, name, getattr(self, name).copy())
+        first = np.full(len(self), np.inf)
+        np.minimum.at(first, items[items >= 0], ts[items >= 0].astype(np.float64))
+        other.times[:, 1] = np.where(np.isfinite(first), first, np.nan)
+        return other
+
+    def tables(self) -> dict[str, npt.NDArray[Any]]:
+        """The columns, to be kept in an artefact."""
+        return {f"facts_{name}": getattr(self, name) for name in self._COLUMNS}
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, npt.NDArray[Any]], buckets: int) -> ItemFacts:
+        """What `tables` was made of."""
+        facts = cls(buckets)
+        for name in cls._COLUMNS:
+            setattr(facts, name, tables[f"facts_{name}"].copy())
+        return facts
+
+    def _grow(self, size: int) -> None:
+        more = size - len(self)
+        if more > 0:
+            self.keys = np.vstack([self.keys, np.zeros((more, KEYS), np.int32)])
+            self.creators = np.vstack([self.creators, np.zeros((more, _CREATORS), np.int32)])
+            self.language = np.concatenate([self.language, np.zeros(more, np.int32)])
+            self.times = np.vstack([self.times, np.full((more, 2), np.nan)])
+            self.duration = np.concatenate([self.duration, np.full(more, np.nan)])
+
+
+def _named(item: ItemContent, names: Sequence[str]) -> list[str]:
+    return [f"{name}={value}" for name in names for value in item.categorical.get(name, ())]
+
+
+def _hashed(tokens: Sequence[str], size: int, buckets: int) -> npt.NDArray[np.int32]:
+    padded = np.zeros(size, np.int32)
+    found = hash_tokens(tokens[:size], buckets)
+    padded[: len(found)] = found
+    return padded

@@ -1,0 +1,355 @@
+"""Features of candidates: what is known of a user, an item and the moment, in bulk; one code trains and serves.
+
+Everything is computed from the state as it is: the user's actions, the item statistics, the catalogue's facts and what
+the sources said. So a training that has the state of a moment in the past has the very values that serving had.
+What is not known is nan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from models.blend import MODELS, feature_names
+from models.popularity import Popularity, PopularityConfig
+from models.ranking.facts import KEYS, ItemFacts
+from models.retrieval import MODEL_BITS
+from models.users import UserBatch
+
+if TYPE_CHECKING:
+    from models.recommender import Candidates
+
+Floats = npt.NDArray[np.float32]
+
+_USER: Final = (
+    "actions",
+    "liked_share",
+    "mean_strength",
+    "idle",
+    "session_actions",
+    "session_minutes",
+    "mean_session_minutes",
+    "histogram_entropy",
+    "histogram_top",
+    "profile_tokens",
+    "liked_popularity",
+    "liked_age",
+    "liked_duration",
+)
+_CONTEXT: Final = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "weekend", "season_sin", "season_cos")
+_CROSSES: Final = (
+    "taste",
+    "taste_best",
+    "recent_keys",
+    "last_keys",
+    "same_creator",
+    "same_language",
+    "profile_match",
+    "near_last",
+    "near_best",
+    "popularity_gap",
+    "age_gap",
+    "duration_gap",
+)
+_SOURCES: Final = (
+    *(f"rank_{name}" for name in MODELS),
+    *(f"gap_{name}" for name in MODELS),
+    "rank_trending",
+    "sources",
+)
+
+_SESSION_GAP_MS: Final = 1_800_000
+#: Liked this much, an action tells of taste.
+_LIKED: Final = 0.75
+_RECENT: Final = 10
+_NEAREST: Final = 5
+_DAY_MS: Final = 86_400_000.0
+_YEAR_DAYS: Final = 365.2425
+_POSITIVE_RATE: Final = 0.5
+_LEAST_EVENTS: Final = 5.0
+_FLOOR: Final = 1e-6
+_USERS_AT_ONCE: Final = 32
+
+
+def names(popularity: PopularityConfig) -> tuple[str, ...]:
+    """The features in their order; those of the blend come first."""
+    return (*feature_names(popularity), *_SOURCES, *_item_names(popularity), *_CROSSES, *_USER, *_CONTEXT)
+
+
+def _item_names(popularity: PopularityConfig) -> tuple[str, ...]:
+    half_lives, windows = popularity.half_lives_s, popularity.windows_s
+    return (
+        "age",
+        "met",
+        "duration",
+        "quiet",
+        *(f"rise_{short:g}s_{long:g}s" for short, long in pairwise(half_lives)),
+        *(f"events_{window}s" for window in windows),
+        *(f"liked_{window}s" for window in windows),
+    )
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known at one moment of all items, to describe candidates by.
+
+    Attributes:
+        popularity, facts: by row.
+        vectors: float32 (rows, d) of unit length, in which near means alike; None before there are any.
+    """
+
+    popularity: Popularity
+    facts: ItemFacts
+    vectors: Floats | None
+
+
+def describe(users: UserBatch, candidates: Candidates, at: npt.NDArray[np.int64], state: State) -> Floats:
+    """The features (k, F), see `names`, of those candidates of the users that stand at places `at` (k,), ascending.
+
+    What is chosen to be described does not change the values: a rank is among all candidates of the user.
+    """
+    out = np.empty((len(at), len(names(state.popularity.config))), dtype=np.float32)
+    newest = state.popularity.newest()
+    for start in range(0, len(users), _USERS_AT_ONCE):  # few enough that the tables stay in the processor's cache
+        stop = start + _USERS_AT_ONCE
+        first, end = np.searchsorted(candidates.users, [start, stop])
+        low, high = np.searchsorted(at, [first, end])
+        own = candidates.part(first, end, start)
+        _fill(out[low:high], users.take(slice(start, stop)), own, at[low:high] - first, state, newest)
+    return out
+
+
+def _fill(
+    out: Floats, users: UserBatch, candidates: Candidates, at: npt.NDArray[np.int64], state: State, newest: int
+) -> None:
+    popularity, facts = state.popularity, state.facts
+    of, items = candidates.users[at], candidates.items[at]
+    rows, place = np.unique(items, return_inverse=True)
+    about_users = np.concatenate([_of_users(users, popularity, facts), _of_moments(users.now)], axis=1)
+    pairs = _of_pairs(users, of, items, state)
+    filled = candidates.features.shape[1]
+    out[:, :filled] = candidates.features[at]
+    for block in (
+        _of_sources(candidates, len(users))[at],
+        _log_days(users.now[of, None] - facts.times[items]),
+        _of_items(rows, popularity, facts, newest)[place],
+        pairs,
+        about_users[of],
+    ):
+        out[:, filled : filled + block.shape[1]] = block
+        filled += block.shape[1]
+    column = {name: index for index, name in enumerate(names(popularity.config))}
+    if state.vectors is None:  # nothing is known of what the networks would have said
+        out[:, [column[f"{kind}{model}"] for model in MODELS[:2] for kind in ("", "rank_", "gap_")]] = np.nan
+    slowest = feature_names(popularity.config)[-1]
+    for gap, own in (("popularity", slowest), ("age", "age"), ("duration", "duration")):
+        out[:, column[f"{gap}_gap"]] = np.abs(out[:, column[own]] - out[:, column[f"liked_{gap}"]])
+
+
+def _of_items(rows: npt.NDArray[np.int64], popularity: Popularity, facts: ItemFacts, newest: int) -> Floats:
+    """What does not depend on who asks and when, (k, …): `_item_names` from `duration` on."""
+    windows = popularity.windows(newest, rows)
+    events, liked = np.split(windows, 2, axis=1)
+    rate = (liked + _POSITIVE_RATE * _LEAST_EVENTS) / (events + _LEAST_EVENTS)
+    last = popularity.records[rows, 0]
+    shares = np.log(popularity.shares()[rows] + np.float32(_FLOOR))
+    return np.concatenate(
+        [
+            np.log1p(facts.duration[rows])[:, None],
+            np.where(last > 0, np.log1p((newest - last) / 60_000.0), np.nan)[:, None],
+            shares[:, :-1] - shares[:, 1:],
+            np.log1p(events),
+            rate,
+        ],
+        axis=1,
+        dtype=np.float32,
+    )
+
+
+def _of_users(users: UserBatch, popularity: Popularity, facts: ItemFacts) -> Floats:
+    real = users.items >= 0
+    count = real.sum(axis=1)
+    some = np.maximum(count, 1)
+    liked = real & (users.strengths >= _LIKED)
+    none = count == 0
+    # on the left are the paddings, so a gap before the first action reads as a new session
+    gaps = np.diff(users.ts, axis=1, prepend=0)
+    begins = real & ((gaps > _SESSION_GAP_MS) | ~_shifted(real))
+    inside = np.where(real & ~begins, gaps, 0)
+    sessions = np.maximum(begins.sum(axis=1), 1)
+    idle = users.now - users.ts[:, -1]
+    current: npt.NDArray[np.bool_] = np.cumsum(begins[:, ::-1], axis=1) - begins[:, ::-1] == 0
+    current = (current & real[:, ::-1])[:, ::-1] & (idle <= _SESSION_GAP_MS)[:, None]
+    shares = users.histogram_weights
+    entropy = -(shares * np.log(np.maximum(shares, 1e-9))).sum(axis=1)
+    rows = np.maximum(users.items, 0)
+    slow = np.log(popularity.shares()[:, -1] + np.float32(_FLOOR * 100))
+    known = rows < len(slow)
+    wanted = [
+        np.where(known, slow[np.where(known, rows, 0)], np.nan) if len(slow) else np.full(rows.shape, np.nan),
+        _log_days(users.ts - facts.times[rows, 0]) if len(facts) else np.full(rows.shape, np.nan),
+        np.log1p(facts.duration[rows]) if len(facts) else np.full(rows.shape, np.nan),
+    ]
+    columns = [
+        np.log1p(count),
+        np.where(none, np.nan, liked.sum(axis=1) / some),
+        np.where(none, np.nan, np.where(real, users.strengths, 0).sum(axis=1) / some),
+        np.where(none, np.nan, np.log1p(np.maximum(idle, 0) / 60_000.0)),
+        np.log1p(current.sum(axis=1)),
+        np.log1p(np.where(current & ~begins, gaps, 0).sum(axis=1) / 60_000.0),
+        np.log1p(inside.sum(axis=1) / sessions / 60_000.0),
+        entropy,
+        shares[:, 0] if shares.shape[1] else np.zeros(len(users)),
+        np.count_nonzero(users.profile, axis=1),
+        *(_mean_of(values, liked) for values in wanted),
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _of_moments(now: npt.NDArray[np.int64]) -> Floats:
+    days = now / _DAY_MS
+    hour, weekday = days % 1.0, (days + 3.0) % 7.0  # the epoch began on a Thursday
+    season = days % _YEAR_DAYS / _YEAR_DAYS
+    angles = 2.0 * np.pi * np.stack([hour, weekday / 7.0, season])
+    sines, cosines = np.sin(angles), np.cos(angles)
+    columns = [sines[0], cosines[0], sines[1], cosines[1], weekday >= 5.0, sines[2], cosines[2]]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _of_sources(candidates: Candidates, n_users: int) -> Floats:
+    """The candidate's rank by each model, how far it is behind the model's best, and how many proposed it, (p, …)."""
+    of = candidates.users
+    starts = np.searchsorted(of, np.arange(n_users))
+    places = np.arange(len(of)) - starts[of]
+    width = int(places.max(initial=-1)) + 1
+    out = np.empty((len(of), len(_SOURCES)), dtype=np.float32)
+    trend = candidates.features[:, len(MODELS) + 1 :].mean(axis=1)
+    for index, values in enumerate([*candidates.features[:, : len(MODELS)].T, trend]):
+        table = np.full((n_users, width), -np.inf, dtype=np.float32)
+        table[of, places] = values
+        order = np.argsort(-table, axis=1, kind="stable")
+        ranks = np.empty_like(order)
+        np.put_along_axis(ranks, order, np.arange(width)[None, :], axis=1)
+        if index < len(MODELS):
+            out[:, index] = np.log1p(ranks[of, places])
+            out[:, len(MODELS) + index] = table.max(axis=1, initial=-np.inf)[of] - values
+        else:
+            out[:, 2 * len(MODELS)] = np.log1p(ranks[of, places])
+    out[:, -1] = np.bitwise_count(candidates.sources & MODEL_BITS)  # others may propose where it serves
+    return out
+
+
+def _of_pairs(users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64], state: State) -> Floats:
+    """The crosses, (k, …); the gaps are left to be filled in by who knows both sides."""
+    facts = state.facts
+    recent = users.items[:, -_RECENT:]
+    liked = (recent >= 0) & (users.strengths[:, -_RECENT:] >= _LIKED)
+    rows = np.maximum(recent, 0)
+    weights = liked / np.maximum(liked.sum(axis=1, keepdims=True), 1)
+    last = (recent[:, -1:] >= 0).astype(np.float64)
+    keys, creators = facts.keys[items], facts.creators[items]
+    many = np.count_nonzero(keys, axis=1)
+    share = 1.0 / np.maximum(many, 1)
+    told = (
+        (users.histogram, users.histogram_weights),
+        (facts.keys[rows].reshape(len(users), -1), np.repeat(weights, KEYS, axis=1)),
+        (facts.keys[rows[:, -1]], np.repeat(last, KEYS, axis=1)),
+        (users.profile, np.ones(users.profile.shape)),
+    )
+    total, best = _looked_up(told, of, keys)
+    made_by = facts.creators[rows].reshape(len(users), -1)
+    made = _looked_up([(made_by, np.repeat(weights, creators.shape[1], axis=1))], of, creators)[1][:, 0]
+    spoken = _looked_up([(facts.language[rows], weights)], of, facts.language[items][:, None])[0][:, 0]
+    columns = [
+        np.where(many > 0, total[:, 0], np.nan),
+        np.where(many > 0, best[:, 0], np.nan),
+        np.where(many > 0, total[:, 1] * share, np.nan),
+        np.where(many > 0, total[:, 2] * share, np.nan),
+        np.where(creators.any(axis=1), made, np.nan),
+        np.where(facts.language[items] > 0, spoken, np.nan),
+        total[:, 3],
+        *_nearness(users, of, items, state.vectors),
+    ]
+    gaps = np.zeros((len(of), 3))
+    return np.concatenate([np.stack(columns, axis=1), gaps], axis=1, dtype=np.float32)
+
+
+def _looked_up(
+    told: Sequence[tuple[npt.NDArray[np.int32], npt.NDArray[np.floating]]],
+    of: npt.NDArray[np.int64],
+    keys: npt.NDArray[np.int32],
+) -> tuple[Floats, Floats]:
+    """What each candidate's keys (k, m), 0 being none, weigh with its user: in total and at most, each (k, T).
+
+    Args:
+        told: T pairs of tokens (B, …) and what each of them weighs with the user.
+    """
+    n_users = len(told[0][0])
+    met = np.zeros(
+        max(int(tokens.max(initial=0)) for tokens in (*(each for each, _ in told), keys)) + 1, dtype=np.int64
+    )
+    for tokens, _ in told:
+        met[tokens.ravel()] = 1
+    met[0] = 0
+    column = np.where(met > 0, np.cumsum(met), 0)
+    width = int(met.sum()) + 1
+    table = np.zeros((n_users, width, len(told)), dtype=np.float32)
+    begins = np.arange(n_users)[:, None] * width
+    for index, (tokens, weights) in enumerate(told):
+        summed = np.bincount((begins + column[tokens]).ravel(), weights.ravel(), minlength=n_users * width)
+        table[:, :, index] = summed.reshape(n_users, width)
+    table[:, 0] = 0.0
+    flat, cells = table.reshape(-1, len(told)), column[keys] + (of * width)[:, None]
+    total = np.zeros((len(of), len(told)), dtype=np.float32)
+    best = np.zeros_like(total)
+    for place in range(keys.shape[1]):
+        weighed = flat[cells[:, place]]
+        total += weighed
+        np.maximum(best, weighed, out=best)
+    return total, best
+
+
+def _nearness(
+    users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64], vectors: Floats | None
+) -> list[npt.NDArray[np.float64]]:
+    """How near the candidate is to what was liked last, and to the nearest of the last few: two of (p,)."""
+    if vectors is None:
+        return [np.full(len(of), np.nan)] * 2
+    recent = users.items[:, -_NEAREST:]
+    liked: npt.NDArray[np.bool_] = (recent >= 0) & (users.strengths[:, -_NEAREST:] >= _LIKED)
+    starts = np.searchsorted(of, np.arange(len(users) + 1))
+    near = np.full((len(of), recent.shape[1]), np.nan, dtype=np.float32)
+    for user in np.flatnonzero(liked.any(axis=1)).tolist():
+        own = slice(starts[user], starts[user + 1])
+        near[own] = vectors[items[own]] @ vectors[np.maximum(recent[user], 0)].T
+    near[~liked[of]] = -np.inf
+    best = near.max(axis=1)
+    lacks = np.asarray(~liked.any(axis=1))
+    newest = recent.shape[1] - 1 - np.argmax(liked[:, ::-1], axis=1)
+    last = near[np.arange(len(of)), newest[of]]
+    return [np.where(lacks[of], np.nan, each) for each in (last, best)]
+
+
+def _shifted(real: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    before = np.zeros_like(real)
+    before[:, 1:] = real[:, :-1]
+    return before
+
+
+def _log_days(ms: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """A time span in ms as the logarithm of 1 + days; below 0 counts as 0."""
+    days: npt.NDArray[np.float64] = np.log1p(np.maximum(ms, 0.0) / _DAY_MS)
+    return days
+
+
+def _mean_of(values: npt.NDArray[np.floating], where: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """The mean of each row of `values` where it is meant and known; nan where there is none."""
+    counted = where & ~np.isnan(values)
+    total = np.where(counted, values, 0.0).sum(axis=1)
+    size = counted.sum(axis=1)
+    return np.where(size > 0, total / np.maximum(size, 1), np.nan)

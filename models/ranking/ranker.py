@@ -1,0 +1,154 @@
+"""The ranker: orders the best of the blend anew, and tells the chance that each is liked next, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load_file, save_file
+
+from models.blend import Blend
+from models.config import RankerConfig
+from models.ranking.boosting import Booster
+from models.ranking.calibration import Platt, log_odds_of
+from models.ranking.examples import Examples, log_softmax, shortlist
+from models.ranking.inputs import Scaling, Tokens
+from models.ranking.minutes import Minutes
+from models.ranking.networks import PARTS, RankingNetwork, fit_network
+
+Floats = npt.NDArray[np.float32]
+
+TREES: Final = ("boosting", "lambdarank")
+_TABLES, _TREES = "ranker.safetensors", "ranker.txt"
+_NETWORK = "network."
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the ranker says of candidates.
+
+    Attributes:
+        scores: float32 (k,) to order by.
+        probabilities: float32 (k,) that the next item new to the user that the user likes is this one.
+        minutes: float32 (k,) that the user will watch it, should that be so; nan where nothing is known of minutes.
+    """
+
+    scores: Floats
+    probabilities: Floats
+    minutes: Floats
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A model of one of the kinds of `RankerConfig`.
+
+    Attributes:
+        config: of the kind, and how deep it looks.
+        scaling: how features are read by networks and by what tells minutes.
+        model: what adds to the blend's score; None for the kind `blend`.
+        share: how much of that is added, in [0, 1].
+        calibration: from log-odds among the user's candidates to those of coming true.
+        coverage: how often what came true was a candidate at all.
+        minutes: None where the log knows nothing of minutes.
+    """
+
+    config: RankerConfig
+    scaling: Scaling
+    model: RankingNetwork | Booster | None
+    share: float = 1.0
+    calibration: Platt = field(default_factory=Platt)
+    coverage: float = 1.0
+    minutes: Minutes | None = None
+
+    @classmethod
+    def fitted(
+        cls, examples: Examples, blend: Blend, names: tuple[str, ...], buckets: int, config: RankerConfig
+    ) -> Ranker:
+        """The model that best explains the choices on top of the blend; not calibrated yet."""
+        examples = within_reach(examples, blend, config.depth)
+        if not len(examples):
+            return cls(config, Scaling.of(np.zeros((0, len(names)), np.float32)), None)
+        scaling = Scaling.of(examples.features)
+        minutes = Minutes.fitted(scaling(examples.features[examples.chosen]), examples.minutes)
+        model: RankingNetwork | Booster | None = None
+        base = blend.score(examples.choices.features)[examples.at]
+        if config.kind in PARTS:
+            model = fit_network(examples, base, scaling, buckets, config)
+        elif config.kind in TREES:
+            model = Booster.fitted(examples, log_odds_of(drawn(examples, base)), names, config)
+        return cls(config, scaling, model, minutes=minutes)
+
+    def added(self, features: Floats, tokens: Tokens, of: npt.NDArray[np.int64]) -> Floats:
+        """What is added to the blend's scores (k,) of candidates of users `of`."""
+        if self.model is None or self.share == 0.0 or not len(features):
+            return np.zeros(len(features), dtype=np.float32)
+        if isinstance(self.model, Booster):
+            added = self.model.added(features)
+        else:
+            with torch.inference_mode():
+                added = self.model(torch.from_numpy(self.scaling(features)), tokens, of).numpy()
+        return added * np.float32(self.share)
+
+    def scored(self, base: Floats, features: Floats, tokens: Tokens, of: npt.NDArray[np.int64], n_users: int) -> Scored:
+        """What is to be said of candidates (k,) of users `of`, ascending, with the blend's scores `base`."""
+        scores = base + self.added(features, tokens, of)
+        log_odds = log_odds_of(log_softmax(scores, of, n_users))
+        minutes = np.full(len(of), np.nan, dtype=np.float32)
+        if self.minutes is not None:
+            minutes = self.minutes(self.scaling(features))
+        return Scored(scores, (self.coverage * self.calibration(log_odds)).astype(np.float32), minutes)
+
+    # -- persistence
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the model into `folder`; what is to be remembered beside it comes back, as plain JSON."""
+        tables = self.scaling.tables() | (self.minutes.tables() if self.minutes is not None else {})
+        if isinstance(self.model, RankingNetwork):
+            tables |= {_NETWORK + name: weight.numpy() for name, weight in self.model.state_dict().items()}
+        elif self.model is not None:
+            (folder / _TREES).write_text(self.model.text, encoding="utf-8")
+        save_file({name: np.ascontiguousarray(table) for name, table in tables.items()}, folder / _TABLES)
+        return {
+            "learnt": self.model is not None,
+            "share": self.share,
+            "slope": self.calibration.slope,
+            "offset": self.calibration.offset,
+            "coverage": self.coverage,
+        }
+
+    @classmethod
+    def load(cls, folder: Path, about: Mapping[str, Any], buckets: int, config: RankerConfig) -> Ranker:
+        """What `save` wrote and returned."""
+        tables = load_file(folder / _TABLES)
+        scaling = Scaling.from_tables(tables)
+        model: RankingNetwork | Booster | None = None
+        if about["learnt"] and config.kind in PARTS:
+            model = RankingNetwork(scaling.width, buckets, config)
+            weights = {
+                name.removeprefix(_NETWORK): table for name, table in tables.items() if name.startswith(_NETWORK)
+            }
+            model.load_state_dict({name: torch.from_numpy(table) for name, table in weights.items()})
+            model.eval()
+        elif about["learnt"]:
+            model = Booster((folder / _TREES).read_text(encoding="utf-8"))
+        calibration = Platt(float(about["slope"]), float(about["offset"]))
+        minutes = Minutes.from_tables(tables)
+        return cls(config, scaling, model, float(about["share"]), calibration, float(about["coverage"]), minutes)
+
+
+def within_reach(examples: Examples, blend: Blend, depth: int) -> Examples:
+    """The choices that stand among the user's `depth` best by the blend: no others are ordered anew."""
+    if not len(examples):
+        return examples
+    near = shortlist(blend.score(examples.choices.features), examples.choices.of, len(examples), depth)
+    return examples.kept(np.isin(examples.choices.chosen, near))
+
+
+def drawn(examples: Examples, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """The log-probability of each described candidate, by scores (k,), in the whole that they are a sample of."""
+    return log_softmax(scores - examples.log_odds_of_drawing, examples.of, len(examples)) + examples.log_odds_of_drawing

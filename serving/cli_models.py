@@ -1,0 +1,170 @@
+"""The commands that work on models alone, without Kafka and Redis: training and evaluation on a data set."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from models.artefact import ArtefactStore
+from serving.cli_data import DATA, DATASET, REPORT
+from serving.console import err, out, tells_errors
+from streams.settings import Settings, SettingsError, load
+
+CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help='How models are built and trained, in JSON: {"ranker": {"kind": "deepfm"}}. What it leaves out is as set.',
+)
+THREADS = click.option("--threads", default=0, type=click.IntRange(0), help="Threads to train with; 0: all cores.")
+
+_COLUMNS = ("recall_at_10", "ndcg_at_10", "map_at_10", "f1_at_10", "mrr", "grouped_auc", "coverage", "log_loss")
+
+
+@click.command()
+@DATASET
+@DATA
+@click.option(
+    "--protocol",
+    default="prequential",
+    show_default=True,
+    type=click.Choice(["prequential", "temporal", "rolling", "loo"]),
+    help="What is asked: each later positive as of then; each user's later ones at the split; at several splits; "
+    "each user's last one.",
+)
+@click.option(
+    "--model", "models", multiple=True, help="system, blend, sequence, two_tower, trending, …; all; may be repeated."
+)
+@click.option(
+    "--share", default=0.1, show_default=True, type=click.FloatRange(0.001, 0.3), help="Newest part to test on."
+)
+@CONFIG
+@THREADS
+@REPORT
+@tells_errors
+def evaluate(
+    name: str,
+    data: Path,
+    protocol: Any,
+    models: tuple[str, ...],
+    share: float,
+    config: Path | None,
+    threads: int,
+    report: Path | None,
+) -> None:
+    """Train on the older part of a log, and compare the lists of several models with what users liked later.
+
+    Offline, without Kafka and Redis: the same models, blend, ranker and ranking code as in service. Every list is made
+    out of the whole catalogue.
+    """
+    from models.evaluation import MODELS
+    from models.evaluation import evaluate as compare
+    from streams.offline import training_data
+
+    chosen = models or ("system", "trending", "item_item")
+    chosen = MODELS if "all" in chosen else tuple(dict.fromkeys(chosen))
+    if unknown := sorted(set(chosen) - set(MODELS)):
+        raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(MODELS)}, and all", param_hint="--model")
+    settings = _configured(config)
+    dataset = _prepared(name, data, threads)
+    with _bar(f"reading {name}") as tell:
+        read = training_data(dataset, settings.labels, on_event=lambda n: tell(f"{n:,} events", None))
+        scores = compare(
+            read,
+            settings.model,
+            popularity=settings.popularity,
+            protocol=protocol,
+            models=chosen,
+            share=share,
+            progress=tell,
+        )
+    if report is not None:
+        report.write_text(json.dumps({"dataset": name, **scores}, indent=2) + "\n")
+    table = Table("", *(column.replace("_at_", "@") for column in _COLUMNS), box=None, header_style="bold")
+    for model, metrics in scores["models"].items():
+        table.add_row(model, *(f"{metrics[column]:.4f}" if column in metrics else "" for column in _COLUMNS))
+    out.print(table)
+    out.print(f"{scores['asks']:,} lists asked for, by {protocol}")
+
+
+@click.command()
+@DATASET
+@DATA
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="The folder of artefacts that the model is put in, such as DATA_DIR/artefacts.",
+)
+@CONFIG
+@THREADS
+@tells_errors
+def train(name: str, data: Path, to: Path, config: Path | None, threads: int) -> None:
+    """Train on a whole data set, and put the model into a folder of artefacts, in service if it is no worse."""
+    from models.training import train as fit
+    from streams.offline import training_data
+
+    settings = _configured(config)
+    dataset = _prepared(name, data, threads)
+    store = ArtefactStore(to)
+    version = f"{name}-{int(time.time())}"
+    staged = store.stage(version)
+    current = store.current()
+    with _bar(f"reading {name}") as tell:
+        read = training_data(dataset, settings.labels, on_event=lambda n: tell(f"{n:,} events", None))
+        outcome = fit(
+            read,
+            replace(settings.model, histogram_half_life_s=settings.ingest.histogram_half_life_s),
+            kind="retrain",
+            incumbent=None if current is None else store.path(current),
+            out=staged,
+            version=version,
+            offsets={},
+            popularity=settings.popularity,
+            progress=tell,
+        )
+    place = store.publish(staged)
+    if outcome.promoted:
+        store.promote(version)
+    out.print(f"{place} is {'in service' if outcome.promoted else 'not in service'}: {outcome.why}")
+
+
+def _configured(config: Path | None) -> Settings:
+    if config is None:
+        return load()
+    try:
+        content = json.loads(config.read_bytes())
+    except ValueError as error:
+        raise SettingsError(f"{config} is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise SettingsError(f'{config}: expected an object such as {{"ranker": {{"kind": "deepfm"}}}}')
+    return load(model=content)
+
+
+def _prepared(name: str, data: Path, threads: int) -> Any:
+    import torch
+
+    from streams.datasets import open_dataset
+
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    return open_dataset(name, data)
+
+
+@contextmanager
+def _bar(first: str) -> Iterator[Any]:
+    """A bar, and what moves it: the stage, and the share of all work done."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task(first, total=None)
+
+        def tell(stage: str, done: float | None) -> None:
+            bar.update(task, description=stage, completed=done, total=None if done is None else 1.0)
+
+        yield tell
