@@ -10,7 +10,7 @@ from typing import Final
 from models.artefact import ArtefactStore
 from models.recommender import SOURCES, Recommender
 from serving.explanation import Explanation
-from serving.ranker import Ranked, Ranker
+from serving.ranker import Ranked, Ranker, WindowCount
 from streams.catalogue import Catalogue
 from streams.events import Cause, ListItem, Recommendations
 from streams.settings import Settings
@@ -114,6 +114,14 @@ class Engine:
         async with self._one_at_a_time:
             found = await asyncio.to_thread(ranker.related, self.catalogue.numbers[item], n)
         return [(self.catalogue.ids[number], similarity, source) for number, similarity, source in found]
+
+    def popular(self, n: int) -> list[tuple[str, float]]:
+        """The `n` items with the most likes of late among all users, each with its share of these."""
+        return [(self.catalogue.ids[number], share) for number, share in self._serving().popular(n)]
+
+    def counts(self, item: str) -> list[WindowCount]:
+        """What users did with an item that the catalogue knows, in each of the windows."""
+        return self._serving().counts(self.catalogue.numbers[item])
 
     async def list_of_nobody(self, user: str, *, size: int) -> Recommendations:
         """A list for a user whose state cannot be read: what is trending."""
