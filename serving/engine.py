@@ -119,6 +119,10 @@ class Engine:
         """The `n` items with the most likes of late among all users, each with its share of these."""
         return [(self.catalogue.ids[number], share) for number, share in self._serving().popular(n)]
 
+    def trending(self, n: int) -> list[list[int]]:
+        """For each half-life, the numbers of the `n` items that it puts first and that may be recommended."""
+        return self._serving().trending(n)
+
     def counts(self, item: str) -> list[WindowCount]:
         """What users did with an item that the catalogue knows, in each of the windows."""
         return self._serving().counts(self.catalogue.numbers[item])

@@ -148,6 +148,12 @@ class Ranker:
         rows = popularity.top(0, n)
         return list(zip(self._numbers[rows].tolist(), popularity.shares()[rows, 0].tolist(), strict=True))
 
+    def trending(self, n: int) -> list[list[int]]:
+        """For each half-life the numbers of the `n` items most liked at it, without those withdrawn."""
+        popularity = self._popularity_of(EVERYONE)
+        tops = [popularity.top(half_life, n) for half_life in range(len(self._settings.popularity.half_lives_s))]
+        return [self._numbers[rows[self._allowed[rows]]].tolist() for rows in tops]
+
     def counts(self, number: int) -> list[WindowCount]:
         """What was counted of an item, by its number, in each window up to the newest event."""
         popularity = self._popularity_of(EVERYONE)

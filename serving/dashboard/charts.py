@@ -72,9 +72,15 @@ def curves(description: str, series: Sequence[Options], **y: Any) -> Options:
 
 
 def bars(
-    description: str, values: Mapping[str, float], *, colour: str = BLUE, keys: Sequence[str] = (), digits: int = 3
+    description: str,
+    values: Mapping[str, float],
+    *,
+    colour: str = BLUE,
+    keys: Sequence[str] = (),
+    digits: int = 3,
+    room: int = 150,
 ) -> Options:
-    """Bars that lie on their side, the first on top; `keys` tell a click which one it was."""
+    """Bars that lie on their side, the first on top. `keys` name them; `room` is their labels' width in pixels."""
     names = list(values)
     data = [{"value": round(values[name], digits), "key": keys[at] if keys else name} for at, name in enumerate(names)]
     options = base(description, legend=False, animation=True)
@@ -85,7 +91,7 @@ def bars(
             "category",
             data=names,
             inverse=True,
-            axisLabel={"color": GREY, "width": 150, "overflow": "truncate", "interval": 0},
+            axisLabel={"color": GREY, "width": room, "overflow": "truncate", "interval": 0},
         ),
         "series": [
             {

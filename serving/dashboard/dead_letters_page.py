@@ -23,7 +23,7 @@ _VALUE: Final = 2_000
 
 
 def build(board: Board) -> None:
-    """Lay the page out, and draw it anew when a letter comes."""
+    """Lay the page out, and tell when more letters come."""
     heading("Dead letters", "Records that could not be used, kept as they came. Nothing stops for them.")
     _Letters(board).build()
 
@@ -34,23 +34,25 @@ class _Letters:
     def __init__(self, board: Board) -> None:
         self._board = board
         self._reason = ""
-        self._newest = -2
+        self._newest = -1
 
     def build(self) -> None:
+        self._more = ui.button(icon="expand_less", on_click=self._draw).props("outline no-caps").classes("ms-more")
         self._body = ui.element("div").classes("ms-stack")
-        self._look()
+        self._draw()
         ui.timer(1.0, self._look)
 
     def _look(self) -> None:
-        letters = self._board.watch.letters
-        newest = letters[-1].offset if letters else -1
-        if newest != self._newest:
-            self._newest = newest
-            self._draw()
+        """Say that letters have come since: who reads one is not to lose it."""
+        newer = sum(each.offset > self._newest for each in self._board.watch.letters)
+        self._more.text = f"Show {newer} more that came"
+        self._more.visible = newer > 0
 
     def _draw(self) -> None:
         self._body.clear()
+        self._more.visible = False
         letters = list(self._board.watch.letters)
+        self._newest = letters[-1].offset if letters else -1
         with self._body:
             if not letters:
                 nothing("mark_email_read", "There are no dead letters: all that came could be used.")
@@ -67,14 +69,14 @@ class _Letters:
                         f"Send these {len(chosen)} again",
                         icon="replay",
                         on_click=partial(self._replay, [each.letter for each in chosen]),
-                    ).props("outline no-caps dense")
+                    ).props("outline no-caps")
                 for each in chosen[:_SHOWN]:
                     self._letter(each)
 
     def _reasons(self, letters: list[Letter]) -> None:
         counts = Counter(each.letter.reason for each in letters).most_common(_REASONS)
         with card("Reasons", "a click on one shows its letters alone"):
-            options = charts.bars("Dead letters by reason", dict(counts), colour=charts.ROSE, digits=0)
+            options = charts.bars("Dead letters by reason", dict(counts), colour=charts.ROSE, digits=0, room=240)
             options["xAxis"]["minInterval"] = 1
             ui.echart(options, on_point_click=lambda clicked: self._choose(clicked.data["key"])).style(
                 charts.height_of_bars(len(counts))

@@ -39,7 +39,7 @@ PLACES: Final = (
 )
 
 
-async def root(board: Board) -> None:
+def root(board: Board) -> None:
     """The one page that the browser loads; going from place to place changes only its middle."""
     ui.colors(primary="#4f6bed", positive="#12946b", negative="#d0454c", warning="#b7791f")
     dark = ui.dark_mode(None)
@@ -47,8 +47,6 @@ async def root(board: Board) -> None:
     _away(board)
     with ui.element("main").classes("ms-main").props("id=main tabindex=-1") as main:
         pass
-    if board.settings.api.tokens:  # what a tab was allowed is known once it is connected
-        await ui.context.client.connected()
     if "read" not in scopes(board):
         with main:
             _login(board)

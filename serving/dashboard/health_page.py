@@ -23,7 +23,7 @@ async def build(board: Board) -> None:
     with grid():
         with card("Roles", "as they told of late"):
             roles = ui.element("div").classes("ms-stack")
-        with card("Totals", "since the state began"):
+        with card("State", "in Redis, all partitions together"):
             totals = ui.element("div").classes("ms-row")
 
     def look() -> None:
@@ -31,9 +31,14 @@ async def build(board: Board) -> None:
         totals.clear()
         with roles:
             _roles(board)
+        now = board.watch.now
         with totals:
-            for name, count in sorted(board.watch.now.totals.items()):
+            for name, count in sorted(now.totals.items()):
                 fact(name.replace("_", " "), f"{count:,}")
+            fact("items", f"{now.items:,}")
+            fact("model in service", now.model)
+            fact("its age", span(now.model_age_s))
+            fact("index", now.index)
 
     look()
     ui.timer(2.0, look)
@@ -41,7 +46,8 @@ async def build(board: Board) -> None:
         waiting = ui.element("div")
     with card("The doctor"):
         findings = ui.element("div").classes("ms-stack")
-        again = ui.button("Examine again", icon="refresh").props("flat no-caps dense")
+        with row():
+            again = ui.button("Examine again", icon="refresh").props("outline no-caps")
 
     async def examined() -> None:
         again.disable()

@@ -37,7 +37,8 @@ async def build(board: Board, item: str = "") -> None:
 
 def _search(board: Board) -> None:
     with card():
-        asked = ui.input("Title or id").props("outlined dense autocomplete=off clearable").classes("ms-grow")
+        with row("ms-search"):
+            asked = ui.input("Title or id").props("outlined dense autocomplete=off clearable").classes("ms-grow")
         results = ui.element("div").classes("ms-row").props("role=status aria-live=polite")
 
         def look() -> None:

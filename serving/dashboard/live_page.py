@@ -33,7 +33,11 @@ def build(board: Board) -> None:
                 ui.label("").classes("ms-soft").props(f"data-live={small}")
     with card():
         ui.html(loop(), sanitize=False)
-    with card("Is the list right?", "recall@10 of the newest 2,000 events, each met with the list out before it"):
+    with card(
+        "Is the list right?",
+        "recall@10 of what users found by themselves, in the list they had before: the newest 2,000",
+    ):
+        ui.label("").classes("ms-says").props("data-live=ahead")
         recall = _chart(_recall(), "ms-chart-tall")
     with grid():
         with card("Throughput", "per second, the last two minutes"):

@@ -130,7 +130,7 @@ def _version(board: Board, each: ModelAnnouncement, current: str | None, here: s
             if not serves and each.version in here:
                 word = "Roll back to it" if each.promoted else "Put into service"
                 ui.button(word, icon="settings_backup_restore", on_click=partial(_promote, board, each.version)).props(
-                    "no-caps outline dense"
+                    "no-caps outline"
                 )
 
 

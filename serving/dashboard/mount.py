@@ -2,12 +2,12 @@
 
 import contextlib
 import logging
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
-from nicegui import app as pages
 from nicegui import ui
 from starlette.responses import RedirectResponse
 
@@ -27,6 +27,7 @@ _HISTORY: Final = 20
 def mount(api: FastAPI, settings: Settings) -> None:
     """Serve the dashboard with the API. A process can do so for one API only: NiceGUI is one to a process."""
     logging.getLogger("nicegui").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_of_no_page)
     around = api.router.lifespan_context
 
     @contextlib.asynccontextmanager
@@ -43,10 +44,9 @@ def mount(api: FastAPI, settings: Settings) -> None:
     async def start() -> RedirectResponse:
         return RedirectResponse(PATH + "/")
 
-    async def root() -> None:
-        await frame.root(api.state.board)
+    def root() -> None:
+        frame.root(api.state.board)
 
-    pages.storage.max_tab_storage_age = KEPT_S
     ui.add_css((_STATIC / "dashboard.css").read_text(), shared=True)
     ui.add_head_html(f"<script>{(_STATIC / 'live.js').read_text()}</script>", shared=True)
     ui.add_body_html((_STATIC / "marks.svg").read_text(), shared=True)
@@ -61,4 +61,12 @@ def mount(api: FastAPI, settings: Settings) -> None:
         binding_refresh_interval=None,
         message_history_length=_HISTORY,
         show_welcome_message=False,
+        storage_secret=secrets.token_urlsafe(32) if settings.api.tokens else None,
+        session_middleware_kwargs={"session_cookie": "millstream", "max_age": KEPT_S, "same_site": "strict"},
     )
+
+
+def _of_no_page(record: logging.LogRecord) -> bool:
+    """Whether a line of the log is about anything but a page's connection: those come with each page that opens."""
+    text = record.getMessage()
+    return '"WebSocket ' not in text and not text.startswith("connection ")

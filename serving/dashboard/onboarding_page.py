@@ -36,7 +36,7 @@ def build(board: Board) -> None:
     chosen = _Chosen()
     catalogue = board.live.engine.catalogue
     heading("New user", "A first list needs no history: a few choices will do.")
-    with card("Who?"):
+    with card("Who?"), row("ms-search"):
         name = ui.input("User id").props("outlined dense autocomplete=off").classes("ms-grow")
     asked = [(feature, title, values(catalogue, feature)) for feature, title in _ASKED]
     if not any(found for _, _, found in asked):
@@ -47,7 +47,8 @@ def build(board: Board) -> None:
                 for value in found:
                     _choice(chosen.values, f"{feature}={value}", value)
     with card("Titles"):
-        searched = ui.input("Search for something you like").props("outlined dense autocomplete=off").classes("ms-grow")
+        with row("ms-search"):
+            searched = ui.input("Something you like").props("outlined dense autocomplete=off").classes("ms-grow")
         results = ui.element("div").classes("ms-row")
         _offer(results, chosen, [(item, board.watch.title(item)) for item, _ in board.live.engine.popular(18)])
         searched.on_value_change(
@@ -79,7 +80,8 @@ def build(board: Board) -> None:
         ui.notify(f"The first list was here after {answer.took_ms:.0f} ms", type="positive")
         ui.navigate.to(to("/user", user=user))
 
-    ui.button("Show the first list", icon="playlist_play", on_click=begin).props("unelevated no-caps")
+    with row():
+        ui.button("Show the first list", icon="playlist_play", on_click=begin).props("unelevated no-caps")
 
 
 def _offer(results: ui.element, chosen: _Chosen, items: list[tuple[str, str]]) -> None:
@@ -104,5 +106,5 @@ def _choice(among: dict[str, None], key: str, text: str) -> None:
     def show() -> None:
         button.props(f"aria-pressed={str(key in among).lower()}")
 
-    button = ui.button(text, on_click=turn).props("no-caps flat dense").classes("ms-choice")
+    button = ui.button(text, color=None, on_click=turn).props("no-caps flat dense").classes("ms-choice")
     show()

@@ -11,7 +11,7 @@ from serving.api.problems import Problem
 from serving.dashboard import charts
 from serving.dashboard.acting import PATIENCE_S, Act, Answer, Move, act, moves, told
 from serving.dashboard.board import Board
-from serving.dashboard.parts import card, chip, grid, heading, nothing, row, source_chips, to
+from serving.dashboard.parts import card, chip, heading, nothing, row, source_chips, to
 from serving.dashboard.session import may
 from serving.dashboard.why import why_card
 from streams.catalogue import decode_profile
@@ -76,11 +76,13 @@ class _View:
         self._shown: Served | None = None
 
     async def build(self) -> None:
-        with card("The list", wide=True) as self._list:
-            self._status = ui.label().classes("ms-status").props("role=status aria-live=polite")
-            self._places = ui.element("ol").classes("ms-places")
-        self._known = ui.element("div").classes("ms-stack")
-        why_card(self._board, self._user)
+        with ui.element("div").classes("ms-sides"):
+            with card("The list"):
+                self._status = ui.label().classes("ms-status").props("role=status aria-live=polite")
+                self._places = ui.element("ol").classes("ms-places")
+            with ui.element("div").classes("ms-stack"):
+                why_card(self._board, self._user)
+                self._known = ui.element("div").classes("ms-stack")
         await self._read()
 
     async def _read(self) -> None:
@@ -112,11 +114,11 @@ class _View:
         with self._places:
             if not changes:
                 nothing("playlist_remove", "The list is empty: lists fill as events come and items are described.")
-            best = max((abs(change.place.score) for change in changes), default=0.0) or 1.0
+            scores = [change.place.score for change in changes]
             for number, change in enumerate(changes):
-                self._place(number, change, best)
+                self._place(number, change, _share(change.place.score, scores))
 
-    def _place(self, number: int, change: Move, best: float) -> None:
+    def _place(self, number: int, change: Move, share: float) -> None:
         place = change.place
         title = self._board.watch.title(place.item_id)
         new = change.up is None
@@ -131,11 +133,11 @@ class _View:
             moved = f"▼ {-change.up}" if change.up and change.up < 0 else moved
             ui.label(moved).classes("ms-moved" + (" down" if moved.startswith("▼") else ""))
             with ui.element("div").classes("ms-score").props(f'aria-label="score {place.score:.3f}"'):
-                ui.element("div").style(f"width: {100 * max(place.score, 0) / best:.0f}%")
+                ui.element("div").style(f"width: {100 * share:.0f}%")
                 ui.label(f"{place.score:.3f}")
             with ui.element("div").classes("ms-acts"):
                 for what, icon, word in _ACTS:
-                    ui.button(icon=icon, on_click=partial(self._act, what, place.item_id, number)).props(
+                    ui.button(icon=icon, color=None, on_click=partial(self._act, what, place.item_id, number)).props(
                         f'flat round dense aria-label="{word}" title="{word}"'
                     ).classes(f"ms-act-{what}").mark(f"{what}-{number}")
 
@@ -237,10 +239,16 @@ class _View:
             feature, _, value = key.partition("=")
             features.setdefault(feature, {})[value] = weight
         heaviest = sorted(features, key=lambda feature: -sum(features[feature].values()))[:_FEATURES]
-        with grid():
-            for feature in heaviest:
-                total = sum(features[feature].values())
-                top = dict(list(features[feature].items())[:_VALUES])
-                with card(feature.replace("_", " ").capitalize(), "share of what was liked, newer counts more"):
-                    options = charts.bars(f"Shares by {feature}", {name: v / total for name, v in top.items()})
-                    ui.echart(options).style(charts.height_of_bars(len(top))).classes("ms-bars")
+        for feature in heaviest:
+            total = sum(features[feature].values())
+            top = {value: 100 * weight / total for value, weight in list(features[feature].items())[:_VALUES]}
+            with card(feature.replace("_", " ").capitalize(), "share of what was taken in, newer counts more"):
+                options = charts.bars(f"Shares by {feature}", top, digits=1)
+                options["xAxis"]["axisLabel"]["formatter"] = "{value} %"
+                ui.echart(options).style(charts.height_of_bars(len(top))).classes("ms-bars")
+
+
+def _share(score: float, scores: list[float]) -> float:
+    """How long a score's bar is: the list's best fills it, the worst leaves a tenth."""
+    low, high = min(scores), max(scores)
+    return 1.0 if high == low else 0.1 + 0.9 * (score - low) / (high - low)

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +22,7 @@ from models.labels import CONSUMING, POSITIVE
 from serving.api.live import AWAY, Live, now_ms
 from serving.dashboard.activity import Activity
 from serving.dashboard.rates import Rates
-from serving.dashboard.rolling import Listed, RollingRecall, by_number
+from serving.dashboard.rolling import Found, Listed, RollingRecall, Trend, by_number
 from serving.dashboard.samples import History, Sample
 from streams.events import BadRecord, DeadLetter, Event, ModelAnnouncement, Recommendations, decode_event
 from streams.status import SILENT_S, TrainerStatus, WorkerStatus, live_workers, trainer_status
@@ -34,6 +34,11 @@ _READ_S: Final = 0.25
 #: The most events looked at in one reading; so many readings may be behind before events are passed over.
 _EVENTS: Final = 500
 _BEHIND: Final = 4 * _EVENTS
+#: The most events scored of one reading: each asks Redis what its user has seen.
+_SCORED: Final = 50
+#: How often the trending items are looked up, and how many: what a user has seen is taken out of them.
+_TRENDS_S: Final = 2.0
+_TRENDING: Final = 200
 _RETRY_S: Final = 1.0
 _LETTERS: Final = 500
 _ANNOUNCED: Final = 200
@@ -99,6 +104,7 @@ class Watch:
             asyncio.create_task(self._again(work))
             for work in (
                 self._sample,
+                self._look_up_trends,
                 self._follow_lists,
                 lambda: self._follow(names.events, self._on_events, back=0),
                 lambda: self._follow(names.models, self._on_models, back=_ANNOUNCED),
@@ -123,7 +129,7 @@ class Watch:
 
     # -- what comes by on the topics
 
-    async def _follow(self, topic: str, take: Callable[[list[ConsumerRecord]], None], *, back: int) -> None:
+    async def _follow(self, topic: str, take: Callable[[list[ConsumerRecord]], Awaitable[None]], *, back: int) -> None:
         """Hand on the records of a topic from now on, and so many from before as `back` says."""
         consumer = AIOKafkaConsumer(enable_auto_commit=False, **self._live.settings.kafka.aiokafka_options())
         await consumer.start()
@@ -135,7 +141,7 @@ class Watch:
                 consumer.seek(partition, max(first[partition], end - back))
             while True:
                 got = await consumer.getmany(timeout_ms=int(EVERY_S * 1000), max_records=_EVENTS)
-                take([record for records in got.values() for record in records])
+                await take([record for records in got.values() for record in records])
                 for partition in got:
                     end = consumer.highwater(partition) or 0
                     if end - await consumer.position(partition) > _BEHIND:
@@ -157,12 +163,19 @@ class Watch:
         first = made.items[0].item_id if made.items else ""
         self.lists.append(Seen(made.generated_at, made.user_id, f"list {made.seq}", self.title(first), first))
 
-    def _on_events(self, records: list[ConsumerRecord]) -> None:
+    async def _on_events(self, records: list[ConsumerRecord]) -> None:
+        found = []
         for record in records:
             with contextlib.suppress(BadRecord):  # ingest makes the dead letter
-                self._on_event(decode_event(record.value), record.timestamp)
+                found.append(self._on_event(decode_event(record.value), record.timestamp))
+        scored = [each for each in found if each is not None][:_SCORED]
+        if scored:
+            users = [each.user for each in scored]
+            states = await self._live.store.read_users(users, histogram=1, length=1, publish=False)
+            for each, state in zip(scored, states, strict=True):
+                self.score.score(each, set(state.seen.tolist()))
 
-    def _on_event(self, event: Event, arrived_at: int) -> None:
+    def _on_event(self, event: Event, arrived_at: int) -> Found | None:
         self.newest_ts = max(self.newest_ts, event.ts)
         item = event.item_id or ""
         self.events.append(Seen(arrived_at, event.user_id, event.type, self.title(item) or event.query or "", item))
@@ -171,19 +184,19 @@ class Watch:
         graded = event.grade(self._live.settings.labels)
         number = self._live.engine.catalogue.numbers.get(item)
         if number is None or graded.action not in CONSUMING:
-            return
+            return None
         positive = graded.label == POSITIVE
         self.activity.act(arrived_at / 1000.0, number, liked=positive)
-        self.score.add(
-            event.user_id, number, event.ts, arrived_at=arrived_at, positive=positive, free=event.rec_id is None
+        return self.score.take(
+            event.user_id, number, arrived_at=arrived_at, positive=positive, free=event.rec_id is None
         )
 
-    def _on_models(self, records: list[ConsumerRecord]) -> None:
+    async def _on_models(self, records: list[ConsumerRecord]) -> None:
         for record in records:
             if record.value is not None:
                 self.announced.append(msgspec.json.decode(record.value, type=ModelAnnouncement))
 
-    def _on_letters(self, records: list[ConsumerRecord]) -> None:
+    async def _on_letters(self, records: list[ConsumerRecord]) -> None:
         for record in records:
             if record.value is not None:
                 self.letters.append(Letter(record.offset, msgspec.json.decode(record.value, type=DeadLetter)))
@@ -193,6 +206,12 @@ class Watch:
         catalogue = self._live.engine.catalogue
         number = catalogue.numbers.get(item_id)
         return item_id if number is None else catalogue.items[number].title or item_id
+
+    async def _look_up_trends(self) -> None:
+        while True:
+            if self._live.warm:
+                self.score.trending(Trend(now_ms(), self._live.engine.trending(_TRENDING)))
+            await asyncio.sleep(_TRENDS_S)
 
     # -- how it stands
 

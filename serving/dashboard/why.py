@@ -34,7 +34,7 @@ def why_card(board: Board, user: str) -> None:
             return
         with picks:
             for item in found[1:]:
-                ui.button(item.title or item.item_id, on_click=partial(explain, item.item_id)).props(
+                ui.button(item.title or item.item_id, color=None, on_click=partial(explain, item.item_id)).props(
                     "flat dense no-caps"
                 ).classes("ms-pick")
         await explain(found[0].item_id)

@@ -8,9 +8,12 @@ window.millstream = (() => {
   const known = (value) => value !== undefined && value !== null;
   const rate = (value) => (known(value) ? (value < 10 ? fine : count).format(value) + "/s" : "–");
   const whole = (value) => (known(value) ? count.format(value) : "–");
-  const ms = (value) => (known(value) ? (value < 10 ? fine : count).format(value) + " ms" : "–");
+  const ms = (value) => {
+    if (!known(value)) return "–";
+    return value < 1000 ? count.format(value) + " ms" : fine.format(value / 1000) + " s";
+  };
   const share = (value) => (known(value) ? (100 * value).toFixed(1) + " %" : "–");
-  const short = (name) => (name.length > 18 ? name.slice(0, 17) + "…" : name);
+  const short = (name) => (name.length > 18 ? "…" + name.slice(-10) : name);
 
   function span(seconds) {
     if (!known(seconds)) return "–";
@@ -19,10 +22,12 @@ window.millstream = (() => {
     return Math.round(seconds) + " s";
   }
 
-  function gain(s) {
-    if (!known(s.recall)) return "no event could be scored yet";
-    const by = s.trending > 0 ? ` (${s.recall >= s.trending ? "+" : "−"}${Math.abs(100 * (s.recall / s.trending - 1)).toFixed(0)} %)` : "";
-    return `trending ${share(s.trending)}${by}`;
+  function ahead(s) {
+    if (!known(s.recall)) return "It takes a list, and then what its user finds without one.";
+    if (s.scored < 100) return `It is early: ${whole(s.scored)} events could be scored so far.`;
+    const by = Math.abs(100 * (s.recall / s.trending - 1)).toFixed(0);
+    const how = !s.trending || s.recall === s.trending ? "level with" : s.recall > s.trending ? `${by} % ahead of` : `${by} % behind`;
+    return `Now ${how} trending, on ${whole(Math.min(s.scored, 2000))} events.`;
   }
 
   function words(s) {
@@ -32,18 +37,18 @@ window.millstream = (() => {
       events: rate(s.events), lists: rate(s.lists), dead: rate(s.dead), lag: whole(s.lag) + " behind",
       back: `${rate(s.lists).replace("/s", " lists/s")} · ${ms(fresh[0])} after their event`,
       items: whole(s.items) + " items", logged: whole(s.logged) + " logged",
-      age: span(s.model_age_s) + " old", training: known(s.training) ? share(s.training) : "idle",
+      age: known(s.model_age_s) ? span(s.model_age_s) + " old" : "no model yet", training: known(s.training) ? share(s.training) : "idle",
       people: rate(s.events).replace("/s", " events/s"), ingest: whole(totals.applied || 0) + " applied",
       state: whole(s.items) + " items", refresh: rate(s.lists).replace("/s", " lists/s"),
       letters: whole(totals.dead_letters || 0) + " kept",
       trainer: known(s.training) ? s.trainer || "begins" : s.trainer ? `next at ${whole(s.due)}` : "none runs",
-      model: short(s.model), p50: ms(fresh[0]), tails: known(fresh[1]) ? `p95 ${ms(fresh[1])} · p99 ${ms(fresh[2])}` : "no list yet",
+      model: short(s.model), p50: ms(fresh[0]), tails: known(fresh[1]) ? `p99 ${ms(fresh[2])}` : "no list yet",
       behind: whole(s.lag), workers: s.workers === 1 ? "1 worker" : `${whole(s.workers)} workers`,
       total: whole(totals.applied || 0) + " in all", deaths: whole(totals.dead_letters || 0) + " dead letters",
-      modelage: span(s.model_age_s), index: known(s.index_recall) ? `index recall ${share(s.index_recall)}` : "no index yet",
-      recall: share(s.recall), gain: gain(s),
+      modelage: span(s.model_age_s), index: known(s.index_recall) ? `index recall ${(100 * s.index_recall).toFixed(0)} %` : "no index yet",
+      recall: share(s.recall), gain: known(s.recall) ? `trending ${share(s.trending)}` : "none scored yet", ahead: ahead(s),
       step: known(s.training) ? share(s.training) : s.trainer ? "waiting" : "none runs",
-      next: known(s.training) ? s.trainer || "training begins" : known(s.due) ? `${whole(s.logged)} of ${whole(s.due)} events` : "",
+      next: known(s.training) ? s.trainer || "training begins" : known(s.due) ? `${whole(s.logged)} of ${whole(s.due)}` : "",
     };
   }
 
@@ -98,7 +103,8 @@ window.millstream = (() => {
       if (recentOnly !== undefined && chart.recent !== recentOnly) continue;
       for (const curve of chart.curves) {
         const value = curve.of.reduce((of, key) => (known(of) ? of[key] : of), s);
-        curve.points.push([s.at, known(value) ? +value.toFixed(4) : null]);
+        if (!known(value)) continue;
+        curve.points.push([s.at, +value.toFixed(4)]);
         if (chart.recent) while (curve.points[0][0] < s.at - RECENT_MS) curve.points.shift();
         else if (curve.points.length > 1500) curve.points = curve.points.filter((_, at) => at % 2);
       }
