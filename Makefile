@@ -8,7 +8,7 @@ PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3; do \
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types schemas clean
+.PHONY: help demo test browser lint types schemas clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,8 +16,14 @@ help: ## list these targets
 demo: $(VENV)/.installed ## run the whole system on one machine and watch it learn
 	$(BIN)/millstream demo
 
-test: lint types ## lint, types and every test
+test: lint types browser ## lint, types and every test
 	$(BIN)/python -m pytest
+
+browser: ## see to it that there is a Chromium, which the dashboard is tried in
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null \
+		|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+			&& { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium; } >/dev/null; } \
+		|| { echo "the dashboard's tests need Chromium on PATH: apt-get install chromium, as root"; exit 1; }
 
 lint: $(VENV)/.installed-dev ## check style and format
 	$(BIN)/ruff check .

@@ -137,7 +137,7 @@ class ArtefactStore:
         _sync(self.root)
         return place
 
-    def promote(self, version: str, *, instead_of: str | None | EllipsisType = ...) -> None:
+    def promote(self, version: str, *, instead_of: str | EllipsisType | None = ...) -> None:
         """Point to `version` as the one in service; a reader sees the old pointer or the new one, never a part.
 
         Args:

@@ -106,7 +106,7 @@ class Watch:
                 self._sample,
                 self._look_up_trends,
                 self._follow_lists,
-                lambda: self._follow(names.events, self._on_events, back=0),
+                lambda: self._follow(names.events, self._on_events, back=_FEED),
                 lambda: self._follow(names.models, self._on_models, back=_ANNOUNCED),
                 lambda: self._follow(names.dead_letters, self._on_letters, back=_LETTERS),
             )
