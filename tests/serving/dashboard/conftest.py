@@ -111,8 +111,8 @@ class System:
 def system(servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("dashboard")
     settings = Settings(
-        broker_url=servers[0],  # type: ignore[arg-type]
-        redis_url=servers[1],  # type: ignore[arg-type]
+        broker_url=servers[0],
+        redis_url=servers[1],
         data_dir=folder / "data",
         topic_prefix=f"board-{uuid.uuid4().hex[:8]}.",
         partitions=1,
@@ -145,7 +145,7 @@ def listed(settings: Settings, user: str) -> bool:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium. Playwright holds the thread's event loop while it is open, so it is closed when the module is through."""
+    """Chromium. Closed after the module: while it is open, Playwright holds the thread's event loop."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     assert chromium, "no Chromium on PATH: the dashboard cannot be tried (`apt-get install chromium`, as root)"
     with sync_playwright() as playwright:
