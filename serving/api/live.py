@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -30,6 +30,7 @@ _REMEMBERED: Final = 10_000
 #: Lists that a listener may lag behind before it is cut off.
 _QUEUE: Final = 1_000
 _RETRY_S: Final = 1.0
+_CANCEL_S: Final = 0.5
 #: What a call to Redis raises while it is away.
 AWAY = (RedisError, OSError, asyncio.TimeoutError)
 
@@ -72,9 +73,7 @@ class Live:
             yield self
         finally:
             self._end_streams()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(tasks)
             await self.producer.stop()
             await self.store.close()
 
@@ -222,6 +221,15 @@ def _trimmed(made: Recommendations, size: int, without: Collection[str]) -> Reco
 
 async def _nothing() -> None:
     """A model that was loaded is swapped in by the next round of `_keep_up`."""
+
+
+async def cancel(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    """Cancel tasks until they have ended: a client of Kafka that connects may take a cancellation for a fault."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_S)
 
 
 def now_ms() -> int:

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from models.artefact import ArtefactError, ArtefactStore, Manifest
 from models.labels import CONSUMING, POSITIVE
-from serving.api.live import AWAY, Live, now_ms
+from serving.api.live import AWAY, Live, cancel, now_ms
 from serving.dashboard.activity import Activity
 from serving.dashboard.rates import Rates
 from serving.dashboard.rolling import Found, Listed, RollingRecall, Trend, by_number
@@ -114,9 +114,7 @@ class Watch:
         try:
             yield self
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(tasks)
 
     async def _again(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do it, and once more after a pause whenever a server is away."""
