@@ -74,13 +74,13 @@ def _header(board: Board, dark: ui.dark_mode) -> dict[str, ui.link]:
                     ui.label(place.name)
                 links[place.path] = link
         with ui.element("div").classes("ms-tools"):
-            ui.button(icon="dark_mode", on_click=lambda: _turn(dark)).props(
+            ui.button(icon="dark_mode", color=None, on_click=lambda: _turn(dark)).props(
                 'flat round dense aria-label="Light or dark"'
             ).classes("ms-tool")
             if board.settings.api.tokens:
-                ui.button(icon="key", on_click=_leave).props('flat round dense aria-label="Sign out"').classes(
-                    "ms-tool"
-                )
+                ui.button(icon="key", color=None, on_click=_leave).props(
+                    'flat round dense aria-label="Sign out"'
+                ).classes("ms-tool")
     return links
 
 
