@@ -17,7 +17,7 @@ demo: $(VENV)/.installed ## run the whole system on one machine and watch it lea
 	$(BIN)/millstream demo
 
 test: lint types ## lint, types and every test
-	@deploy/system_packages.sh prometheus:prometheus prometheus:promtool
+	@deploy/system_packages.sh chromium:chromium prometheus:prometheus prometheus:promtool
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev ## check style and format

@@ -5,14 +5,17 @@ Nothing in an artefact can run code when it is loaded: JSON, safetensors, npz wi
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, Final
 
 MANIFEST: Final = "manifest.json"
@@ -20,6 +23,7 @@ POINTER: Final = "current.json"
 FORMAT: Final = 1
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _STAGED: Final = ".staged-"
+_LOCK: Final = ".lock"
 
 
 class ArtefactError(Exception):
@@ -103,7 +107,7 @@ def verify(folder: Path) -> Manifest:
 
 
 class ArtefactStore:
-    """The artefacts under one folder; one process writes, any number read."""
+    """The artefacts under one folder; one process publishes, several may move the pointer, any number read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -133,14 +137,25 @@ class ArtefactStore:
         _sync(self.root)
         return place
 
-    def promote(self, version: str) -> None:
-        """Point to `version` as the one in service; a reader sees the old pointer or the new one, never a part."""
-        manifest = read_manifest(self.path(version))
-        staged = self.root / (POINTER + ".staged")
-        staged.write_text(json.dumps({"version": manifest.version}) + "\n", encoding="utf-8")
-        _sync(staged)
-        os.replace(staged, self.root / POINTER)
-        _sync(self.root)
+    def promote(self, version: str, *, instead_of: str | EllipsisType | None = ...) -> None:
+        """Point to `version` as the one in service; a reader sees the old pointer or the new one, never a part.
+
+        Args:
+            instead_of: the version that has to be in service until now (None: none); by default whichever is.
+
+        Raises:
+            ArtefactError: the version is not there, or another one than `instead_of` is in service.
+        """
+        with self._locked():
+            manifest = read_manifest(self.path(version))
+            current = self.current()
+            if instead_of is not ... and current != instead_of:
+                raise ArtefactError(f"{current} went into service meanwhile, in place of {instead_of}")
+            staged = self.root / (POINTER + ".staged")
+            staged.write_text(json.dumps({"version": manifest.version}) + "\n", encoding="utf-8")
+            _sync(staged)
+            os.replace(staged, self.root / POINTER)
+            _sync(self.root)
 
     def current(self) -> str | None:
         """The version in service, None before the first.
@@ -176,14 +191,22 @@ class ArtefactStore:
 
     def prune(self, keep: int) -> list[str]:
         """Delete all but the newest `keep` versions and the one in service; returns what was deleted."""
-        current = self.current()
-        gone = [version for version in self.versions()[: -keep or None] if version != current]
-        for version in gone:
-            # renamed first, so that a reader never finds half an artefact under a version's name
-            doomed = self.root / (_STAGED + version)
-            self.path(version).rename(doomed)
-            shutil.rmtree(doomed)
-        return gone
+        with self._locked():
+            current = self.current()
+            gone = [version for version in self.versions()[: -keep or None] if version != current]
+            for version in gone:
+                # renamed first, so that a reader never finds half an artefact under a version's name
+                doomed = self.root / (_STAGED + version)
+                self.path(version).rename(doomed)
+                shutil.rmtree(doomed)
+            return gone
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the pointer, against other processes too: it is moved by the trainer and by hand."""
+        with (self.root / _LOCK).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed
+            yield
 
     def _folders(self) -> Iterable[Path]:
         if not self.root.is_dir():

@@ -18,7 +18,7 @@ from serving.experiments import Experiments
 from serving.experiments.assignment import CONTROL, Arm
 from serving.explanation import Explanation, explained
 from serving.pipeline.pipeline import Pipeline
-from serving.ranker import Ranked, Ranker
+from serving.ranker import Ranked, Ranker, WindowCount
 from serving.tracing import Told, tell
 from streams.catalogue import Catalogue, decode_profile
 from streams.events import Cause, ListItem, Recommendations, UserRecord, encode
@@ -189,6 +189,18 @@ class Engine:
         async with self._one_at_a_time:
             found = await asyncio.to_thread(ranker.related, self.catalogue.numbers[item], n)
         return [(self.catalogue.ids[number], similarity, source) for number, similarity, source in found]
+
+    def popular(self, n: int) -> list[tuple[str, float]]:
+        """The `n` items with the most likes of late among all users, each with its share of these."""
+        return [(self.catalogue.ids[number], share) for number, share in self._serving().popular(n)]
+
+    def trending(self, n: int) -> list[list[int]]:
+        """For each half-life, the numbers of the `n` items that it puts first and that may be recommended."""
+        return self._serving().trending(n)
+
+    def counts(self, item: str) -> list[WindowCount]:
+        """What users did with an item that the catalogue knows, in each of the windows."""
+        return self._serving().counts(self.catalogue.numbers[item])
 
     async def list_of_nobody(self, user: str, *, size: int) -> Recommendations:
         """A list for a user whose state cannot be read: what is trending."""

@@ -48,6 +48,14 @@ class Ranked(NamedTuple):
     minutes: float
 
 
+class WindowCount(NamedTuple):
+    """Events on an item in the last so many seconds of event time, and the positives among them."""
+
+    seconds: int
+    events: float
+    positives: float
+
+
 class Ranker:
     """Ranks users with one version of the model; made anew for each version.
 
@@ -146,6 +154,25 @@ class Ranker:
         found = related(self.model, int(self._rows[number]), self._allowed, n)
         sources = ["neighbours"] * found.together + ["two_tower"] * (len(found.rows) - found.together)
         return list(zip(self._numbers[found.rows].tolist(), found.similarities.tolist(), sources, strict=True))
+
+    def popular(self, n: int) -> list[tuple[int, float]]:
+        """The `n` items most liked at the shortest half-life: number and share."""
+        popularity = self._popularity_of(EVERYONE)
+        rows = popularity.top(0, n)
+        return list(zip(self._numbers[rows].tolist(), popularity.shares()[rows, 0].tolist(), strict=True))
+
+    def trending(self, n: int) -> list[list[int]]:
+        """For each half-life the numbers of the `n` items most liked at it, without those withdrawn."""
+        popularity = self._popularity_of(EVERYONE)
+        tops = [popularity.top(half_life, n) for half_life in range(len(self._settings.popularity.half_lives_s))]
+        return [self._numbers[rows[self._allowed[rows]]].tolist() for rows in tops]
+
+    def counts(self, number: int) -> list[WindowCount]:
+        """What was counted of an item, by its number, in each window up to the newest event."""
+        popularity = self._popularity_of(EVERYONE)
+        counts = popularity.windows(self.now)[int(self._rows[number])].tolist()
+        spans = self._settings.popularity.windows_s
+        return [WindowCount(*each) for each in zip(spans, counts[: len(spans)], counts[len(spans) :], strict=True)]
 
     def _trend_of(self, state: UserState, profile: UserRecord | None) -> str:
         """The segment whose trends the user gets: everyone's; without history the narrowest well supported one."""

@@ -272,7 +272,10 @@ def run_up(settings: Settings, processes: Sequence[Role]) -> int:
         print(f"data     {system.settings.data_dir}")
         print(f"logs     {system.settings.data_dir / 'logs'}")
         if any(role.kind == "api" for role in processes):
-            print(f"api      http://{settings.api.host}:{settings.api.port}/docs")
+            address = f"http://{settings.api.host}:{settings.api.port}"
+            print(f"api      {address}/docs")
+            if settings.api.dashboard:
+                print(f"look     {address}/dashboard/")
         print("Ctrl-C stops it all", flush=True)
         system.over.wait()
         kinds = ", ".join(dict.fromkeys(role.kind for role in processes))

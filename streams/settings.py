@@ -291,6 +291,7 @@ class ApiSettings(Section):
 
     host: str = Field("127.0.0.1", description="the address it listens on; one that others reach needs tokens")
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(8080, description="its port; 0 takes a free one")
+    dashboard: bool = Field(True, description="whether the dashboard is there too, at /dashboard")
     tokens: dict[Digest, tuple[Scope, ...]] = Field(
         {},
         description="SHA-256 of each token (`millstream api-token` makes one) and its scopes: read, write, admin; "

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 from faust.types import StreamT
 
-from models.artefact import ArtefactStore
+from models.artefact import ArtefactError, ArtefactStore
 from streams.app import make_app
 from streams.events import BadRecord, Event, ModelAnnouncement, encode
 from streams.ingest import checked_event
@@ -198,7 +198,7 @@ class Trainer:
         if result is None:
             shutil.rmtree(staged, ignore_errors=True)
         else:
-            await self._publish(staged, version, result)
+            await self._publish(staged, version, result, incumbent)
 
     async def _run(self, job: Job) -> Result | None:
         """Train in a child process; None when it failed, which is logged with its last words."""
@@ -238,17 +238,21 @@ class Trainer:
         self._progress = progress
         await self.tell()
 
-    async def _publish(self, staged: Path, version: str, result: Result) -> None:
+    async def _publish(self, staged: Path, version: str, result: Result, incumbent: str | None) -> None:
         self._artefacts.publish(staged)
-        if result.promoted:
-            self._artefacts.promote(version)
+        promoted, why = result.promoted, result.why
+        if promoted:
+            try:
+                self._artefacts.promote(version, instead_of=incumbent)
+            except ArtefactError as error:  # the gate has not compared it with what serves now
+                promoted, why = False, f"{error}; the gate had said: {why}"
         self._artefacts.prune(self._settings.training.keep_versions)
-        log.info("%s %s %s: %s", result.kind, version, "promoted" if result.promoted else "not promoted", result.why)
+        log.info("%s %s %s: %s", result.kind, version, "promoted" if promoted else "not promoted", why)
         announcement = ModelAnnouncement(
             version=version,
             location=str(self._artefacts.path(version)),
-            promoted=result.promoted,
-            why=result.why,
+            promoted=promoted,
+            why=why,
             kind=result.kind,
             events=result.events,
             trained_through=result.trained_through,

@@ -69,6 +69,10 @@ def serve(settings: Settings) -> None:
     """
     check_exposure(settings)
     app = make_api(settings)
+    if settings.api.dashboard:
+        from serving.dashboard.mount import mount
+
+        mount(app, settings)
     config = uvicorn.Config(
         app,
         host=settings.api.host,

@@ -78,7 +78,15 @@ async def explain(
     item: Annotated[str, Query(min_length=1, max_length=MAX_ID, description="the item that is asked about")],
 ) -> ItemExplanation:
     """Why an item is on the user's list; or what left it out; or at which rank it stood."""
-    live = warm(request)
+    return await explained(warm(request), user_id, item)
+
+
+async def explained(live: Live, user_id: str, item: str) -> ItemExplanation:
+    """What becomes of an item when the user's list is made now.
+
+    Raises:
+        Problem: no such item is known, or Redis is away.
+    """
     _known(live, item)
     try:
         found = await live.engine.explain(user_id, item)

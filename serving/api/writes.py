@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from serving.api.access import needs
 from serving.api.live import Live, now_ms
+from serving.api.metrics import Metrics
 from serving.api.problems import Problem, described
 from serving.api.reads import ItemId, UserId
 from streams.events import BadRecord, decode_item, decode_user, encode
@@ -71,6 +72,15 @@ async def post_events(request: Request) -> Verdicts:
     """
     live: Live = request.app.state.live
     raws = _events_of(await request.body(), live.settings.api.max_events)
+    return await take_events(live, request.app.state.metrics, raws)
+
+
+async def take_events(live: Live, metrics: Metrics, raws: Sequence[bytes]) -> Verdicts:
+    """Check events and send those that can be used to Kafka.
+
+    Raises:
+        Problem: none can be used, or Kafka is away.
+    """
     verdicts: list[Verdict] = []
     accepted: list[tuple[str, bytes]] = []
     now = now_ms()
@@ -82,12 +92,12 @@ async def post_events(request: Request) -> Verdicts:
         else:
             verdicts.append(Verdict(status="accepted", event_id=event.event_id))
             accepted.append((event.user_id, raw))
-    request.app.state.metrics.events.labels("accepted").inc(len(accepted))
-    request.app.state.metrics.events.labels("refused").inc(len(raws) - len(accepted))
+    metrics.events.labels("accepted").inc(len(accepted))
+    metrics.events.labels("refused").inc(len(raws) - len(accepted))
     if not accepted:
         worst = verdicts[0]
         raise Problem(422, "No event can be used", worst.reason or "", field=worst.field or "")
-    await _send(live, live.names.events, accepted)
+    await send(live, live.names.events, accepted)
     return Verdicts(accepted=len(accepted), refused=len(raws) - len(accepted), events=verdicts)
 
 
@@ -111,18 +121,26 @@ def _events_of(body: bytes, most: int) -> list[bytes]:
 )
 async def put_item(request: Request, item_id: ItemId) -> Response:
     """Describe an item, new or known; `available: false` withdraws it. It may be in the next list made."""
-    live: Live = request.app.state.live
-    raw = _named(await request.body(), "item_id", item_id)
-    record = decode_item(raw, max_bytes=live.settings.ingest.max_record_bytes)
-    await _send(live, live.names.items, [(item_id, encode(record))])
+    await keep_item(request.app.state.live, _named(await request.body(), "item_id", item_id))
     return Response(status_code=204)
+
+
+async def keep_item(live: Live, raw: bytes) -> None:
+    """Check an item's record and send it to Kafka.
+
+    Raises:
+        BadRecord: it breaks the contract.
+        Problem: Kafka is away.
+    """
+    record = decode_item(raw, max_bytes=live.settings.ingest.max_record_bytes)
+    await send(live, live.names.items, [(record.item_id, encode(record))])
 
 
 @router.delete("/items/{item_id}", status_code=204, responses=described(401, 403, 422, 429, 503))
 async def delete_item(request: Request, item_id: ItemId) -> Response:
     """Withdraw an item: no list made from now on has it. What users did with it is kept."""
     live: Live = request.app.state.live
-    await _send(live, live.names.items, [(item_id, None)])
+    await send(live, live.names.items, [(item_id, None)])
     return Response(status_code=204)
 
 
@@ -134,11 +152,19 @@ async def delete_item(request: Request, item_id: ItemId) -> Response:
 )
 async def put_user(request: Request, user_id: UserId) -> Response:
     """Set a user's profile; a list follows on the recommendations topic."""
-    live: Live = request.app.state.live
-    raw = _named(await request.body(), "user_id", user_id)
-    record = decode_user(raw, max_bytes=live.settings.ingest.max_record_bytes)
-    await _send(live, live.names.users, [(user_id, encode(record))])
+    await keep_user(request.app.state.live, _named(await request.body(), "user_id", user_id))
     return Response(status_code=204)
+
+
+async def keep_user(live: Live, raw: bytes) -> None:
+    """Check a user's record and send it to Kafka.
+
+    Raises:
+        BadRecord: it breaks the contract.
+        Problem: Kafka is away.
+    """
+    record = decode_user(raw, max_bytes=live.settings.ingest.max_record_bytes)
+    await send(live, live.names.users, [(record.user_id, encode(record))])
 
 
 @router.delete(
@@ -150,7 +176,7 @@ async def put_user(request: Request, user_id: UserId) -> Response:
 async def delete_user(request: Request, user_id: UserId) -> Response:
     """Erase a user: profile, history, list, and the events that training reads."""
     live: Live = request.app.state.live
-    await _send(live, live.names.users, [(user_id, None)])
+    await send(live, live.names.users, [(user_id, None)])
     return Response(status_code=204)
 
 
@@ -166,7 +192,7 @@ def _named(body: bytes, field: str, name: str) -> bytes:
     return msgspec.json.encode(given | {field: msgspec.Raw(msgspec.json.encode(name))})
 
 
-async def _send(live: Live, topic: str, records: Sequence[tuple[str, bytes | None]]) -> None:
+async def send(live: Live, topic: str, records: Sequence[tuple[str, bytes | None]]) -> None:
     """Put records on a topic under their keys, and wait until Kafka has them all."""
     try:
         async with asyncio.timeout(live.settings.api.kafka_patience_s):

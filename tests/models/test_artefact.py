@@ -86,6 +86,16 @@ def test_the_newest_and_the_one_in_service_are_kept(store: ArtefactStore) -> Non
     assert store.versions() == ["v1", "v4", "v5"]
 
 
+def test_the_pointer_is_not_moved_past_another_that_moved_it(store: ArtefactStore) -> None:
+    for number in range(1, 4):
+        store.publish(staged(store, f"v{number}", created_at=number))
+    store.promote("v1", instead_of=None)
+    store.promote("v2", instead_of="v1")
+    with pytest.raises(ArtefactError, match="v2 went into service meanwhile, in place of v1"):
+        store.promote("v3", instead_of="v1")
+    assert store.current() == "v2"
+
+
 def test_a_version_that_would_leave_the_folder_is_refused(store: ArtefactStore) -> None:
     for version in ("../v1", "", ".hidden", "a/b"):
         with pytest.raises(ArtefactError, match="is no version"):

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from kafka import KafkaProducer
 
+from models.artefact import ArtefactStore, Manifest, write_manifest
 from models.config import SequenceConfig, TrainingConfig
 from streams import topics
 from streams.events import encode
@@ -22,6 +23,7 @@ from streams.state import Store
 from streams.status import Due, TrainerStatus, live_workers, trainer_status
 from streams.topics import TopicNames
 from streams.trainer import Milestones, Trainer, new_version
+from streams.training_job import Job, Result
 from tests.conftest import MakeSettings
 from tests.streams.records import batch, record
 from tests.waiting import ended, wait_until
@@ -169,6 +171,46 @@ def test_a_training_that_fails_is_told_and_not_tried_again_on_the_same_events(
         assert not list((bench.settings.data_dir / "artefacts").glob("v*"))
 
     on_bench(make_settings(training=TRAINING), work)
+
+
+def test_a_candidate_does_not_replace_what_was_put_into_service_by_hand_while_it_was_trained(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(training=TRAINING)
+    artefacts = ArtefactStore(settings.data_dir / "artefacts")
+    for number, version in enumerate(("v1", "v2")):
+        publish(artefacts, artefacts.stage(version), version, created_at=number)
+        artefacts.promote(version)
+
+    async def train(_: Trainer, job: Job) -> Result:
+        write(Path(job.out), job.version, created_at=NOW)
+        artefacts.promote("v1")  # somebody rolls back meanwhile
+        return Result(kind="fine-tune", promoted=True, why="it is better", metrics={}, events=1, trained_through=NOW)
+
+    monkeypatch.setattr(Trainer, "_run", train)
+
+    async def work(bench: Bench) -> None:
+        bench.keep(0, 10, NOW - DAY)
+        training = asyncio.create_task(bench.trainer.train_when_due())
+        while not bench.announced:
+            await asyncio.sleep(0.02)
+        training.cancel()
+
+    on_bench(settings, work)
+    assert artefacts.current() == "v1" and len(artefacts.versions()) == 3
+
+
+def write(folder: Path, version: str, created_at: int) -> None:
+    manifest = Manifest(
+        version=version, kind="retrain", created_at=created_at, config={}, events=1, trained_through=1,
+        offsets={}, metrics={},
+    )  # fmt: skip
+    write_manifest(folder, manifest)
+
+
+def publish(artefacts: ArtefactStore, staged: Path, version: str, created_at: int) -> None:
+    write(staged, version, created_at)
+    artefacts.publish(staged)
 
 
 def test_a_killed_trainer_takes_its_training_with_it(make_settings: MakeSettings, tmp_path: Path) -> None:

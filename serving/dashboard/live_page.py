@@ -1,0 +1,124 @@
+"""Live: the loop with its rates, the curves, and what streams by. The browser fills it in from one shared sample."""
+
+import msgspec
+from nicegui import ui
+
+from serving.dashboard import charts
+from serving.dashboard.board import Board
+from serving.dashboard.loop_picture import loop
+from serving.dashboard.parts import card, grid
+from serving.dashboard.watch import EVERY_S
+
+#: Name of a tile, the live value in large, and the one beneath it.
+_TILES = (
+    ("Events", "events", "total"),
+    ("Lists", "lists", "deaths"),
+    ("Freshness, p50", "p50", "tails"),
+    ("Behind", "behind", "workers"),
+    ("Recall@10", "recall", "gain"),
+    ("Model age", "modelage", "index"),
+    ("Training", "step", "next"),
+)
+_PER_CENT = "v => v == null ? '\u2013' : (100 * v).toFixed(1) + ' %'"
+_MILLISECONDS = "v => v == null ? '\u2013' : Math.round(v) + ' ms'"
+
+
+def build(board: Board) -> None:
+    """Lay the page out, and send it each new sample."""
+    with ui.element("div").classes("ms-tiles"):
+        for name, large, small in _TILES:
+            with ui.element("div").classes("ms-card ms-tile"):
+                ui.label(name).classes("ms-soft")
+                ui.label("\u2013").classes("ms-large").props(f"data-live={large}")
+                ui.label("").classes("ms-soft").props(f"data-live={small}")
+    with card():
+        ui.html(loop(), sanitize=False)
+    with card(
+        "Is the list right?",
+        "recall@10 of what users found by themselves, in the list they had before: the newest 2,000",
+    ):
+        ui.label("").classes("ms-says").props("data-live=ahead")
+        recall = _chart(_recall(), "ms-chart-tall")
+    with grid():
+        with card("Throughput", "per second, the last two minutes"):
+            rates = _chart(
+                charts.curves(
+                    "Events and lists a second",
+                    [charts.line("events", fill=True), charts.line("lists", fill=True)],
+                    minInterval=1,
+                )
+            )
+        with card("Freshness", "from an event in Kafka to its list in Kafka"):
+            fresh = _chart(_freshness())
+    with grid():
+        with card("Events"):
+            ui.html('<ul class="ms-stream" id="ms-events"><li>No event has come by yet.</li></ul>', sanitize=False)
+        with card("Lists"):
+            ui.html('<ul class="ms-stream" id="ms-lists"><li>No list has come by yet.</li></ul>', sanitize=False)
+    _feed(
+        board,
+        [
+            {"id": recall, "recent": False, "marks": True, "of": [["recall"], ["trending"]]},
+            {"id": rates, "recent": True, "of": [["events"], ["lists"]]},
+            {"id": fresh, "recent": True, "of": [["freshness", place] for place in range(3)]},
+        ],
+    )
+
+
+def _feed(board: Board, drawn: list[dict[str, object]]) -> None:
+    """Send what there is, then each sample as it comes; it was encoded once for all pages."""
+    watch = board.watch
+    arguments = (drawn, watch.history.samples, list(watch.recent))
+    ui.run_javascript(f"millstream.begin({', '.join(msgspec.json.encode(each).decode() for each in arguments)})")
+    sent = ""
+
+    def send() -> None:
+        nonlocal sent
+        if watch.payload is not sent:
+            sent = watch.payload
+            ui.run_javascript(f"millstream.tick({sent})")
+
+    send()
+    ui.timer(EVERY_S, send)
+
+
+def _chart(options: charts.Options, classes: str = "ms-chart") -> int:
+    return ui.echart(options).classes(classes).id
+
+
+def _recall() -> charts.Options:
+    options = charts.curves(
+        "Recall at 10 of the system and of trending items over time",
+        [
+            charts.line("system", colour=charts.BLUE, fill=True, markLine=_promotions()),
+            charts.line("trending", colour=charts.AMBER),
+        ],
+        axisLabel={"color": charts.GREY, ":formatter": "v => (100 * v).toFixed(0) + ' %'"},
+    )
+    options["tooltip"][":valueFormatter"] = _PER_CENT
+    options["grid"]["top"] = 52
+    return options
+
+
+def _promotions() -> charts.Options:
+    return {
+        "symbol": "none",
+        "animation": False,
+        "lineStyle": {"color": charts.VIOLET, "type": "dashed", "width": 1},
+        "label": {"color": charts.GREY, "fontSize": 10, ":formatter": "p => '▲ ' + p.name.slice(-10)"},
+        "data": [],
+    }
+
+
+def _freshness() -> charts.Options:
+    options = charts.curves(
+        "Milliseconds from an event to its list: half, 95 % and 99 % of the lists are faster",
+        [
+            charts.line("p50", colour=charts.TEAL, fill=True),
+            charts.line("p95", colour=charts.AMBER),
+            charts.line("p99", colour=charts.ROSE),
+        ],
+        axisLabel={"color": charts.GREY, "formatter": "{value} ms"},
+    )
+    options["tooltip"][":valueFormatter"] = _MILLISECONDS
+    return options
