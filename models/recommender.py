@@ -383,9 +383,7 @@ class Recommender:
                 index.add(vectors[~old])
 
 
-def _products(
-    queries: Floats, vectors: Floats, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
-) -> Floats:
+def _products(queries: Floats, vectors: Floats, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Floats:
     """The inner product of each pair (p,) of a query (B, d) and a vector (rows, d)."""
     if len(queries) * len(vectors) <= _ALL_PAIRS * len(of):  # all of them by one matrix product, which is faster
         every: Floats = (queries @ vectors.T)[of, items]
