@@ -99,8 +99,9 @@ class SequenceModel(nn.Module):
         asked = torch.from_numpy(lengths)
         for block in self.blocks[:-1]:
             states = block(states)
-        # of the last block only the state that is asked for is wanted
-        of_users = self.blocks[-1].at(states, asked) if len(self.blocks) else states[torch.arange(len(users)), asked]
+        last_block = self.blocks[-1]
+        assert isinstance(last_block, _Block)
+        of_users = last_block.at(states, asked)  # only the state that is asked for is wanted
         chosen: npt.NDArray[np.float32] = self.norm(of_users + self.waits(torch.from_numpy(waits))).numpy()
         return chosen
 

@@ -5,8 +5,9 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 from typing import Final, NamedTuple
 
 import msgspec
@@ -35,12 +36,12 @@ _NO_CONTEXT: Final[Mapping[str, str]] = {}
 _FRIENDS: Final = 20
 
 
-class _Picked(NamedTuple):
-    """A place, the pipeline that picked it, and in an interleaved list the number of its arm."""
+class _Chosen(NamedTuple):
+    """A list's places, the pipeline that picked each, and in an interleaved list the number of its arm."""
 
-    place: Ranked
-    pipeline: str
-    team: int | None = None
+    places: list[Ranked]
+    pipelines: Iterable[str]
+    teams: Iterable[int | None] = repeat(None)
 
 
 class Engine:
@@ -134,16 +135,15 @@ class Engine:
             pipeline: the name of the one that makes them; each user's arm of an experiment decides for `DEFAULT`.
             context: categorical features that hold now, before those of the user's record.
         """
-        ranker = self._serving()
-        states = await self._read(ranker, list(causes), publish=publish)
+        states = await self.read(list(causes), publish=publish)
         if context:
             states = [_in_context(user, state, context) for user, state in zip(causes, states, strict=True)]
-        return await self._rank(ranker, causes, states, size, pipeline)
+        return await self.make(causes, states, size=size, pipeline=pipeline)
 
     async def explain(self, user: str, item: str, *, pipeline: str = DEFAULT) -> Explanation:
         """What becomes of an item that the catalogue knows when the user's list is made now."""
         ranker = self._serving()
-        [state] = await self._read(ranker, [user], publish=False)
+        [state] = await self.read([user], publish=False)
         chosen = self.pipelines[self._arm(user, pipeline).pipeline or DEFAULT]
         number, size = self.catalogue.numbers[item], self._settings.lists.size
         async with self._one_at_a_time:
@@ -154,7 +154,7 @@ class Engine:
     ) -> tuple[Recommendations, list[Explanation]]:
         """A list that is not published, made of the user's state as it is now, and why each of its items is there."""
         ranker = self._serving()
-        [state] = await self._read(ranker, [user], publish=False)
+        [state] = await self.read([user], publish=False)
         state = _in_context(user, state, context)
         arm = self._arm(user, pipeline)
         variant = CONTROL if arm.drafted else arm.label  # a drafted list has no one pipeline that could explain it
@@ -165,8 +165,7 @@ class Engine:
             query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
             [ranked] = ranker.places(query, lists)
             why = [explained(chosen, query, lists, trace, row) for row in lists.items[0].tolist() if row >= 0]
-            picked = [_Picked(place, name) for place in ranked]
-            return self._list(user, picked, state.list_number, ranker.model, None, variant), why
+            return self._list(user, _Chosen(ranked, repeat(name)), state.list_number, ranker.model, None, variant), why
 
         async with self._one_at_a_time:
             return await asyncio.to_thread(make)
@@ -174,7 +173,7 @@ class Engine:
     async def trace(self, user: str, *, pipeline: str = DEFAULT) -> Told:
         """What each stage does when the user's list is made now."""
         ranker = self._serving()
-        [state] = await self._read(ranker, [user], publish=False)
+        [state] = await self.read([user], publish=False)
         chosen, size = self.pipelines[self._arm(user, pipeline).pipeline or DEFAULT], self._settings.lists.size
 
         def told() -> Told:
@@ -193,8 +192,7 @@ class Engine:
 
     async def list_of_nobody(self, user: str, *, size: int) -> Recommendations:
         """A list for a user whose state cannot be read: what is trending."""
-        ranker = self._serving()
-        [made] = await self._rank(ranker, {user: None}, [UserState.empty()], size, DEFAULT)
+        [made] = await self.make({user: None}, [UserState.empty()], size=size)
         return made
 
     def _arm(self, user: str, pipeline: str) -> Arm:
@@ -205,19 +203,23 @@ class Engine:
         assert self._ranker is not None, "`take_changes` takes the first model in"
         return self._ranker
 
-    async def _read(self, ranker: Ranker, users: list[str], *, publish: bool) -> list[UserState]:
+    async def read(self, users: Sequence[str], *, publish: bool) -> list[UserState]:
+        """The users' states, for `make`; with `publish` each gets its next list's number."""
+        ranker = self._serving()
         return await self._store.read_users(
             users, length=ranker.length, histogram=ranker.histogram_size, publish=publish, friends=_FRIENDS
         )
 
-    async def _rank(
+    async def make(
         self,
-        ranker: Ranker,
         causes: Mapping[str, Cause | None],
-        states: list[UserState],
-        size: int | None,
-        pipeline: str,
+        states: Sequence[UserState],
+        *,
+        size: int | None = None,
+        pipeline: str = DEFAULT,
     ) -> list[Recommendations]:
+        """Lists of states that were read; the rest is as in `lists`."""
+        ranker = self._serving()
         asked = list(causes.items())
         arms = [self._arm(user, pipeline) for user in causes]
         together: dict[str, list[int]] = {}  # whose lists each pipeline makes
@@ -234,9 +236,10 @@ class Engine:
                 ranked |= {(at, name): each for at, each in zip(rows, lists, strict=True)}
             made = []
             for at, ((user, cause), arm) in enumerate(zip(asked, arms, strict=True)):
-                number = states[at].list_number
-                picked = [[_Picked(place, name) for place in ranked[at, name]] for name in _pipelines(arm)]
-                chosen = picked[0] if len(picked) == 1 else _drafted(picked, places, f"{user}/{number}")
+                names, number = _pipelines(arm), states[at].list_number
+                chosen = _Chosen(ranked[at, names[0]], repeat(names[0]))
+                if arm.drafted:
+                    chosen = _drafted([ranked[at, name] for name in names], names, places, f"{user}/{number}")
                 made.append(self._list(user, chosen, number, ranker.model, cause, arm.label))
             return made
 
@@ -246,7 +249,7 @@ class Engine:
     def _list(
         self,
         user: str,
-        picked: list[_Picked],
+        chosen: _Chosen,
         number: int,
         model: Recommender,
         cause: Cause | None,
@@ -266,7 +269,7 @@ class Engine:
                     propensity=None if place.propensity == 1.0 else round(place.propensity, 6),
                     team=team,
                 )
-                for place, pipeline, team in picked
+                for place, pipeline, team in zip(*chosen, strict=False)  # what repeats has no end
             ],
             model=model.version,
             index=model.index_name,
@@ -295,13 +298,13 @@ def _pipelines(arm: Arm) -> list[str]:
     return [name or DEFAULT for name in arm.drafted or (arm.pipeline,)]
 
 
-def _drafted(picked: list[list[_Picked]], size: int, seed: str) -> list[_Picked]:
+def _drafted(ranked: list[list[Ranked]], pipelines: list[str], size: int, seed: str) -> _Chosen:
     """One list out of two; the same seed drafts the same."""
-    by_number = [{each.place.number: each for each in team} for team in picked]
-    draft = team_draft(list(by_number[0]), list(by_number[1]), size, random.Random(seed))
-    return [
-        by_number[team][number]._replace(team=int(team)) for number, team in zip(draft.items, draft.second, strict=True)
-    ]
+    first, second = ({place.number: place for place in places} for places in ranked)
+    draft = team_draft(list(first), list(second), size, random.Random(seed))
+    teams = [int(team) for team in draft.second]
+    places = [(first, second)[team][number] for number, team in zip(draft.items, teams, strict=True)]
+    return _Chosen(places, [pipelines[team] for team in teams], teams)
 
 
 def _in_context(user: str, state: UserState, context: Mapping[str, str]) -> UserState:

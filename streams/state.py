@@ -8,12 +8,10 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import struct
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from heapq import nsmallest
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -37,7 +35,6 @@ _SCRIPTS: Final = Path(__file__).parent / "lua"
 #: Of so many newest events of each of those followed, what was liked counts.
 _FRIENDS_EVENTS: Final = 20
 _HISTOGRAM_BYTE: Final = ord(HISTOGRAM)
-_DOUBLE: Final = struct.Struct("<d")
 _NO_ITEMS: Final = np.zeros(0, np.uint32)
 
 #: Verdicts of `apply_users` on an event.
@@ -415,19 +412,30 @@ def _user_state(row: Sequence[Any], length: int, histogram: int) -> UserState:
     is_action = records["is_action"]
     shown = records["item"][records["action"] == Action.IMPRESSION] if not is_action.all() else _NO_ITEMS
     actions = records[is_action]
-    entries: list[tuple[str, float]] = []
     seen = actions["item"]
-    names, values = fields[::2], fields[1::2]
-    for name, value in zip(names, values, strict=True):
+    names: list[bytes] = []
+    weights: list[bytes] = []
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
         if name[0] == _HISTOGRAM_BYTE:
-            entries.append((name[1:].decode(), _DOUBLE.unpack(value)[0]))
+            names.append(name)
+            weights.append(value)
         elif name == b"seen":
             seen = np.concatenate([np.frombuffer(value, "<u4"), seen])
         elif name == b"lists" and not number:
             number = value
-    heaviest = nsmallest(histogram, entries, key=lambda entry: (-entry[1], entry[0]))
+    heaviest = _heaviest(names, np.frombuffer(b"".join(weights), "<f8"), histogram)
     actions = actions[-length:]
     ts = actions["ts"]
     if (ts[1:] < ts[:-1]).any():
         actions = actions[np.argsort(ts, kind="stable")]
     return UserState(int(number or 0), actions, seen, heaviest, profile or b"", shown)
+
+
+def _heaviest(names: list[bytes], weights: npt.NDArray[np.float64], count: int) -> list[tuple[str, float]]:
+    """The heaviest entries of a histogram, equal ones in the order of their names."""
+    kept = np.arange(len(weights))
+    if len(weights) > count > 0:
+        kept = np.flatnonzero(weights >= np.partition(weights, len(weights) - count)[len(weights) - count])
+    entries = [(names[at], weight) for at, weight in zip(kept.tolist(), weights[kept].tolist(), strict=True)]
+    entries.sort(key=lambda entry: (-entry[1], entry[0]))
+    return [(name[1:].decode(), weight) for name, weight in entries[:count]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_more_padding_changes_no_query(sequence: SequenceModel, users: UserBatch
 
 
 def test_a_query_is_the_last_of_all_the_states(sequence: SequenceModel) -> None:
-    block = sequence.eval().blocks[-1]
+    block: Any = sequence.eval().blocks[-1]
     with torch.no_grad():
         block.distance.normal_()
         states, places = torch.randn(5, 7, sequence.config.dim), torch.tensor([6, 0, 3, 2, 6])
