@@ -293,6 +293,9 @@ class ApiSettings(Section):
         description="SHA-256 of each token (`millstream api-token` makes one) and its scopes: read, write, admin; "
         "with none set, whoever reaches it may do everything",
     )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="pages that browsers may use the API from, as https://shop.example; none, when empty"
+    )
     rate_per_s: PositiveSeconds = Field(1000.0, description="requests a second that one client may make for long")
     burst: Positive = Field(2000, description="requests that one client may make at once")
     max_body_bytes: Positive = Field(4_194_304, description="a longer body is refused")

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from serving.api import health, online, reads, reasons, writes
 from serving.api.access import Bounds
@@ -39,6 +40,13 @@ def make_api(settings: Settings) -> FastAPI:
     app.state.metrics = Metrics()
     app.add_middleware(Bounds, settings=settings.api)
     app.add_middleware(Timed, metrics=app.state.metrics)
+    if settings.api.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.api.cors_origins),
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
     tell_problems(app)
     for router in (reads.router, reasons.router, online.router, writes.router, health.router):
         app.include_router(router)
