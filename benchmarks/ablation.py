@@ -34,7 +34,8 @@ from streams.catalogue import segments_of
 from streams.datasets import open_dataset
 from streams.events import UserRecord
 from streams.offline import training_data
-from streams.settings import DiversitySettings, ExplorationSettings, PipelineSettings, Settings
+from streams.pipeline_settings import DiversitySettings, ExplorationSettings, PipelineSettings
+from streams.settings import Settings
 
 SETS: Final = ("kuairand-pure", "movietweetings-100k")
 CUTS: Final = (0.5, 0.7, 0.85, 1.0)

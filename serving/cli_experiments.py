@@ -25,9 +25,15 @@ def experiments() -> None:
     help="Standard deviation of one user's value; of a share, when left out, that of a single yes or no.",
 )
 @click.option("--effect", required=True, type=float, help="The relative effect to find, as 0.05.")
-@click.option("--share", default=0.5, show_default=True, type=click.FloatRange(0, 1, True, True), help="The arm's.")
-@click.option("--alpha", default=0.05, show_default=True, type=click.FloatRange(0, 0.5, True))
-@click.option("--power", default=0.8, show_default=True, type=click.FloatRange(0, 1, True, True))
+@click.option(
+    "--share", default=0.5, show_default=True, type=click.FloatRange(0, 1, True, True), help="The arm's share."
+)
+@click.option(
+    "--alpha", default=0.05, show_default=True, type=click.FloatRange(0, 0.5, True), help="Chance of a false alarm."
+)
+@click.option(
+    "--power", default=0.8, show_default=True, type=click.FloatRange(0, 1, True, True), help="Chance of finding it."
+)
 def plan(mean: float, deviation: float | None, effect: float, share: float, alpha: float, power: float) -> None:
     """Tell how many users an experiment needs."""
     from models.inference.samples import power_with, users_needed

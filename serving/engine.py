@@ -5,8 +5,9 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 from typing import Final, NamedTuple
 
 import msgspec
@@ -35,12 +36,12 @@ _NO_CONTEXT: Final[Mapping[str, str]] = {}
 _FRIENDS: Final = 20
 
 
-class _Picked(NamedTuple):
-    """A place, the pipeline that picked it, and in an interleaved list the number of its arm."""
+class _Chosen(NamedTuple):
+    """A list's places, the pipeline that picked each, and in an interleaved list the number of its arm."""
 
-    place: Ranked
-    pipeline: str
-    team: int | None = None
+    places: list[Ranked]
+    pipelines: Iterable[str]
+    teams: Iterable[int | None] = repeat(None)
 
 
 class Engine:
@@ -164,8 +165,7 @@ class Engine:
             query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
             [ranked] = ranker.places(query, lists)
             why = [explained(chosen, query, lists, trace, row) for row in lists.items[0].tolist() if row >= 0]
-            picked = [_Picked(place, name) for place in ranked]
-            return self._list(user, picked, state.list_number, ranker.model, None, variant), why
+            return self._list(user, _Chosen(ranked, repeat(name)), state.list_number, ranker.model, None, variant), why
 
         async with self._one_at_a_time:
             return await asyncio.to_thread(make)
@@ -248,9 +248,10 @@ class Engine:
                 ranked |= {(at, name): each for at, each in zip(rows, lists, strict=True)}
             made = []
             for at, ((user, cause), arm) in enumerate(zip(asked, arms, strict=True)):
-                number = states[at].list_number
-                picked = [[_Picked(place, name) for place in ranked[at, name]] for name in _pipelines(arm)]
-                chosen = picked[0] if len(picked) == 1 else _drafted(picked, places, f"{user}/{number}")
+                names, number = _pipelines(arm), states[at].list_number
+                chosen = _Chosen(ranked[at, names[0]], repeat(names[0]))
+                if arm.drafted:
+                    chosen = _drafted([ranked[at, name] for name in names], names, places, f"{user}/{number}")
                 made.append(self._list(user, chosen, number, ranker.model, cause, arm.label))
             return made
 
@@ -260,7 +261,7 @@ class Engine:
     def _list(
         self,
         user: str,
-        picked: list[_Picked],
+        chosen: _Chosen,
         number: int,
         model: Recommender,
         cause: Cause | None,
@@ -282,7 +283,7 @@ class Engine:
                     minutes=_told(place.minutes),
                     team=team,
                 )
-                for place, pipeline, team in picked
+                for place, pipeline, team in zip(*chosen, strict=False)  # what repeats has no end
             ],
             model=model.version,
             index=model.index_name,
@@ -315,13 +316,13 @@ def _pipelines(arm: Arm) -> list[str]:
     return [name or DEFAULT for name in arm.drafted or (arm.pipeline,)]
 
 
-def _drafted(picked: list[list[_Picked]], size: int, seed: str) -> list[_Picked]:
+def _drafted(ranked: list[list[Ranked]], pipelines: list[str], size: int, seed: str) -> _Chosen:
     """One list out of two; the same seed drafts the same."""
-    by_number = [{each.place.number: each for each in team} for team in picked]
-    draft = team_draft(list(by_number[0]), list(by_number[1]), size, random.Random(seed))
-    return [
-        by_number[team][number]._replace(team=int(team)) for number, team in zip(draft.items, draft.second, strict=True)
-    ]
+    first, second = ({place.number: place for place in places} for places in ranked)
+    draft = team_draft(list(first), list(second), size, random.Random(seed))
+    teams = [int(team) for team in draft.second]
+    places = [(first, second)[team][number] for number, team in zip(draft.items, teams, strict=True)]
+    return _Chosen(places, [pipelines[team] for team in teams], teams)
 
 
 def _in_context(user: str, state: UserState, context: Mapping[str, str]) -> UserState:

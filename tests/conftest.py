@@ -5,12 +5,17 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from deploy.embedded import Embedded
 from streams.settings import Settings
 
 MakeSettings = Callable[..., Settings]
+
+# how long an example takes says more of what else the machine does than of the code
+hypothesis.settings.register_profile("steady", deadline=None)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

@@ -133,7 +133,11 @@ class Live:
         while not self.warm:
             await asyncio.sleep(self.settings.api.sync_s)
         if self.settings.online.enabled:
-            await self.follower.follow()
+            try:
+                await self.follower.follow()
+            except Exception:
+                log.exception("what users make of their lists is counted no more")
+                raise
 
     # -- lists
 

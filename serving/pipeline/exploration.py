@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from serving.pipeline.query import Asked, Query
 from serving.pipeline.sources import NewReleases
-from streams.settings import PipelineSettings
+from streams.pipeline_settings import PipelineSettings
 
 _DRAWS = 200
 

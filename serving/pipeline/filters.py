@@ -15,7 +15,7 @@ from models.labels import Action
 from serving.pipeline.query import Query, Rows
 from serving.pipeline.sources import ContinueWatching
 from streams.events import UserRecord
-from streams.settings import PipelineSettings
+from streams.pipeline_settings import PipelineSettings
 
 _NONE: Final[npt.NDArray[np.int64]] = np.zeros(0, np.int64)
 

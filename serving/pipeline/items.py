@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.features import ItemContent, histogram_keys
-from streams.settings import PipelineSettings
+from streams.pipeline_settings import PipelineSettings
 
 T = TypeVar("T", bound=np.generic)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from serving.pipeline.items import ABSENT
 from serving.pipeline.query import Query
-from streams.settings import PipelineSettings
+from streams.pipeline_settings import PipelineSettings
 
 Floats = npt.NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from models.retrieval import SOURCES, Proposals, Source
 from models.users import UserBatch
 from serving.pipeline.items import UNKNOWN_MS
 from serving.pipeline.query import Asked, Query
-from streams.settings import PipelineSettings
+from streams.pipeline_settings import PipelineSettings
 
 #: The features of a profile that hold what was chosen at the start: histogram keys such as `genre=Drama`, and item ids.
 ONBOARDING: Final = "onboarding"

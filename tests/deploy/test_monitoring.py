@@ -156,6 +156,7 @@ class Prometheus:
         config["rule_files"] = [str(DEPLOY / "prometheus" / "alerts.yml")]
         config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        self._client = httpx2.Client()
         self._log = (folder / "log").open("wb")
         self._child = subprocess.Popen(
             [
@@ -171,7 +172,7 @@ class Prometheus:
     def ask(self, path: str, **query: str) -> Any:
         """What it answers, or None while it does not listen yet."""
         try:
-            answer = httpx2.get(f"http://{self._address}/api/v1/{path}", params=query)
+            answer = self._client.get(f"http://{self._address}/api/v1/{path}", params=query)
         except httpx2.TransportError:
             return None
         if answer.status_code == 503:  # it starts
@@ -182,6 +183,7 @@ class Prometheus:
     def stop(self) -> None:
         self._child.send_signal(signal.SIGTERM)
         self._child.wait(20)
+        self._client.close()
         self._log.close()
 
 

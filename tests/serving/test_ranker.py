@@ -16,7 +16,8 @@ from serving.pipeline.pipeline import Pipeline
 from serving.ranker import SEGMENT_SUPPORT, Ranker
 from streams.catalogue import Catalogue, keep_items
 from streams.packing import RECORD, ItemEvent
-from streams.settings import ListSettings, PipelineSettings, Settings
+from streams.pipeline_settings import PipelineSettings
+from streams.settings import ListSettings, Settings
 from streams.state import Store, UserState
 from streams.trends import Trends
 from tests.conftest import MakeSettings

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.inference.drift import gini, stability_index
@@ -10,6 +10,7 @@ from models.inference.drift import gini, stability_index
 COUNTS = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 1_000), max_size=6)
 
 
+@settings(max_examples=50)
 @given(COUNTS, COUNTS)
 def test_the_stability_index_is_symmetric_and_0_for_equal_shares(one: dict[str, int], other: dict[str, int]) -> None:
     assert stability_index(one, other) == pytest.approx(stability_index(other, one))
@@ -29,6 +30,7 @@ def test_chance_alone_stays_far_below_the_rule_of_thumb_and_a_new_value_is_seen(
     assert 0.25 < stability_index(before, now | {"new": 300}) < 5.0
 
 
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.integers(1, 9))
 def test_gini_lies_in_0_to_1_whatever_the_unit_and_the_order(counts: list[int], unit: int) -> None:
     value = gini(counts)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.inference.effects import Estimate, difference, linearised, mean_of, relative, without_past
@@ -49,6 +49,7 @@ def test_a_rate_over_sessions_is_tested_by_users_and_not_by_sessions(rng: np.ran
     assert rejected(difference(*by_sessions)) > 0.2  # what goes wrong when sessions are taken for independent
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 20)), min_size=1, max_size=30))
 def test_the_mean_of_linearised_values_is_the_ratio_of_sums(rows: list[tuple[int, int]]) -> None:
     y, x = np.array(rows, float).T

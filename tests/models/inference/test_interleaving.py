@@ -4,13 +4,14 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.inference.effects import Estimate
 from models.inference.interleaving import preference, team_draft
 
 
+@settings(max_examples=50)
 @given(st.permutations(range(12)), st.permutations(range(12)), st.integers(1, 15), st.integers(0, 9))
 def test_a_draft_has_each_item_once_and_the_teams_in_balance(
     first: list[int], second: list[int], size: int, seed: int
@@ -53,7 +54,7 @@ def test_the_better_ranking_is_preferred_whichever_side_it_is_on() -> None:
 
 
 def test_of_two_equal_rankings_neither_is_preferred_more_often_than_chance_has_it() -> None:
-    wrong = np.mean([played(1.0, users=40, seed=seed).p_value() < 0.05 for seed in range(60)])
+    wrong = np.mean([played(1.0, users=30, seed=seed).p_value() < 0.05 for seed in range(40)])
     assert wrong <= 0.15
     assert played(1.0, users=300).value == pytest.approx(0.0, abs=0.15)
 

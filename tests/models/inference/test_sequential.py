@@ -49,11 +49,11 @@ def test_test_and_interval_say_the_same() -> None:
 
 def test_sessions_of_the_same_users_coming_back_are_no_harm_either() -> None:
     rng = np.random.default_rng(11)
-    users, days = 300, 30
+    users, days = 150, 20
     estimates = []
     for _ in range(2):
-        sessions = rng.poisson(1.0, (300, users, days)).cumsum(2)
-        engaged = rng.binomial(np.diff(sessions, prepend=0, axis=2), rng.beta(1, 2, (300, users, 1))).cumsum(2)
+        sessions = rng.poisson(1.0, (RUNS // 4, users, days)).cumsum(2)
+        engaged = rng.binomial(np.diff(sessions, prepend=0, axis=2), rng.beta(1, 2, (RUNS // 4, users, 1))).cumsum(2)
         values = linearised(engaged.transpose(0, 2, 1), sessions.transpose(0, 2, 1))  # (runs, days, users)
         estimates.append(mean_of(values))
     null = difference(*estimates)

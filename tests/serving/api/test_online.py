@@ -13,7 +13,8 @@ from serving.api.live import Live
 from streams import topics
 from streams.events import Event, ListItem, Recommendations, UserRecord, encode
 from streams.online_settings import ArmSettings, ExperimentSettings, ExperimentsSettings, OnlineSettings
-from streams.settings import ApiSettings, PipelineSettings, RuleSettings, Settings, SettingsError
+from streams.pipeline_settings import PipelineSettings, RuleSettings
+from streams.settings import ApiSettings, Settings, SettingsError
 from streams.state import Store
 from streams.status import WorkerStatus
 from streams.topics import TopicNames

@@ -13,7 +13,7 @@ from serving.experiments import Experiments
 from serving.experiments.assignment import point
 from streams.online_settings import ArmSettings, ExperimentSettings, ExperimentsSettings
 
-USERS = [f"user-{n}" for n in range(20_000)]
+USERS = [f"user-{n}" for n in range(8_000)]
 
 
 def experiment(name: str = "mix", **given: Any) -> ExperimentSettings:

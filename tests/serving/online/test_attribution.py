@@ -212,7 +212,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50)
 @given(EVENTS)
 def test_all_breakdowns_have_the_same_totals(rows: list[tuple[Any, ...]]) -> None:
     counting = Counting()

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.online.order import InOrder
@@ -12,6 +12,7 @@ class Record(NamedTuple):
     timestamp: int
 
 
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 50), max_size=12).map(sorted), min_size=1, max_size=4), st.data())
 def test_what_is_read_in_any_pieces_comes_out_in_order(partitions: list[list[int]], data: st.DataObject) -> None:
     order: InOrder[int, Record] = InOrder(range(len(partitions)), settle_s=0.2)

@@ -16,7 +16,7 @@ from serving.pipeline.items import ItemTable
 from serving.pipeline.pipeline import Lists, Pipeline
 from serving.pipeline.query import Query
 from streams.events import ItemRecord, UserRecord
-from streams.settings import PipelineSettings
+from streams.pipeline_settings import PipelineSettings
 from tests.models import world
 
 NOW = world.START

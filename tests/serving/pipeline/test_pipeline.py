@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from serving.pipeline.pipeline import Trace
 from streams.events import ItemRecord
-from streams.settings import PipelineSettings, SettingsError
+from streams.pipeline_settings import PipelineSettings
+from streams.settings import SettingsError
 from tests.serving.pipeline.bench import DAY_MS, NOW, Bench, pipeline
 
 
