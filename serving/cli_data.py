@@ -1,7 +1,6 @@
-"""The commands that work on data: data sets, replay, evaluation and the demo."""
+"""The commands that work on data: data sets, replay and evaluation."""
 
 import asyncio
-import contextlib
 import json
 import signal
 import sys
@@ -185,24 +184,6 @@ def evaluate(name: str, data: Path, share: float, threads: int, report: Path | N
         table.add_row(label, *(f"{scores[prefix + metric]:.4f}" for metric in ("recall_at_10", "ndcg_at_10", "mrr")))
     out.print(table)
     out.print(f"on {scores['events']:,.0f} positives new to their user")
-
-
-@click.command()
-@click.option("--seconds", default=300.0, show_default=True, type=click.FloatRange(10), help="How long to play.")
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Keep the last view here, as SVG.")
-@tells_errors
-def demo(seconds: float, picture: Path | None) -> None:
-    """See the whole loop at work: a simulated world on a system of its own, with a live view. Ctrl-C ends it."""
-    from serving.demo import DEMO_TRAINING, Demo
-    from serving.up import System, scratch_settings
-
-    end_like_ctrl_c()
-    out.print("starting broker, Redis, worker and trainer …")
-    settings = load(training=DEMO_TRAINING, broker_url="embedded://", redis_url="embedded://", log_level="WARNING")
-    with scratch_settings(settings) as scratch:
-        system = System(scratch)
-        with system, contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(Demo(system.settings, seconds, out, picture=picture).run())
 
 
 async def _until_stopped(played: Replay) -> dict[str, Any]:
