@@ -24,9 +24,9 @@ PROFILE = click.option(
 SEED = click.option("--seed", default=7, show_default=True, type=click.IntRange(0), help="What all chance comes from.")
 
 
-def _config(profile: str, start_ms: int, **given: int | None) -> WorldConfig:
+def _config(town: WorldConfig, profile: str, **given: int | None) -> WorldConfig:
     chosen = {name: value for name, value in given.items() if value is not None}
-    return replace(WorldConfig(start_ms=start_ms), **PROFILES[profile] | chosen)  # type: ignore[arg-type]
+    return replace(town, **PROFILES[profile] | chosen)  # type: ignore[arg-type]
 
 
 def _start_ms(start: datetime | None, seconds: float, speed: float) -> int:
@@ -84,7 +84,7 @@ def simulate(
     settings = read_settings()
     set_up_logging(settings)
     start_ms = _start_ms(start, seconds, speed)
-    world = World(_config(profile, start_ms, users=users, items=items, seed=seed))
+    world = World(_config(WorldConfig(), profile, start_ms=start_ms, users=users, items=items, seed=seed))
     result = asyncio.run(Simulation(settings, world, seconds=seconds, speed=speed, console=out).run())
     if report is not None:
         report.write_text(json.dumps(result, indent=2) + "\n")
@@ -99,7 +99,7 @@ def simulate(
 @tells_errors
 def demo(profile: str, seconds: float, seed: int, picture: Path | None, report: Path | None) -> None:
     """See the whole loop at work: a simulated world on a system of its own, with a live view. Ctrl-C ends it."""
-    from serving.demo import SPEED, TRAINING, Demo, free_port
+    from serving.demo import SPEED, TOWN, TRAINING, Demo, free_port
     from serving.up import System, roles, scratch_settings
 
     end_like_ctrl_c()
@@ -116,7 +116,7 @@ def demo(profile: str, seconds: float, seed: int, picture: Path | None, report: 
         system = System(scratch, processes=roles(1, api=True))
         with system, contextlib.suppress(KeyboardInterrupt):
             out.print(f"open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends the demo")
-            world = World(_config(profile, _start_ms(None, seconds, SPEED), seed=seed))
+            world = World(_config(TOWN, profile, start_ms=_start_ms(None, seconds, SPEED), seed=seed))
             played = Demo(
                 *(system.settings, world),
                 seconds=seconds,

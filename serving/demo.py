@@ -15,11 +15,14 @@ from rich.text import Text
 
 from serving.simulation import Simulation
 from streams.events import Event, Recommendations
+from streams.simulator import WorldConfig
 from streams.simulator.player import Player
 from streams.wire import Wire
 
 #: A world of this size trains in seconds: models follow each other closely enough to be watched.
 TRAINING: Final = {"first_events": 5_000, "every_events": 20_000, "min_events": 10_000, "every_s": 86_400.0 * 2}
+#: People who come often and stay long, so that a model has something to learn from within the first minute.
+TOWN: Final = WorldConfig(users=400, items=800, creators=100, sessions_per_day=5.0, session_length=8.0)
 #: As many events a second as two cores serve beside the trainings.
 SPEED: Final = 600.0
 

@@ -31,8 +31,10 @@ class Trainings:
         """The model in service when the trainer was last looked at."""
         return self._status.version or "" if self._status else ""
 
-    async def meet(self) -> None:
-        """See how the trainer stands before anything is sent; in step it is waited for, as it may still be starting.
+    async def meet(self, sent: int = 0) -> None:
+        """See how the trainer stands once it has taken in the events `sent`, by the count that `wait` is told.
+
+        In step it is waited for, as it may still be starting.
 
         Raises:
             NoAnswer: in step, and no trainer runs.
@@ -46,14 +48,14 @@ class Trainings:
             if time.monotonic() > deadline:
                 raise NoAnswer("no trainer runs: start `millstream trainer`, or do not play in step with it")
             await asyncio.sleep(0.1)
-        self._logged_before = self._status.logged if self._status else 0
+        self._logged_before = self._status.logged - sent if self._status else 0
         self._tell("")
 
     async def wait(self, sent: int, newest_ts: int, drain: Callable[[], Awaitable[None]]) -> None:
         """When a training is due by the events sent, wait until it is done and its model serves.
 
         Args:
-            sent: events sent since `meet`; `newest_ts` is the event time, in ms, of the newest.
+            sent: events sent, by the count that `meet` was told; `newest_ts` is the event time, in ms, of the newest.
             drain: called before waiting, so that nothing sent is still under way.
 
         Raises:

@@ -25,7 +25,7 @@ _REMEMBERED: Final = 200
 _DAILY: Final = 0.6
 _HOUR_MS: Final = 3_600_000
 #: How much less a video is liked that is not in one's language, by person's and video's language.
-_OWN_LANGUAGE: Final = np.where(np.eye(len(LANGUAGES)) > 0, 1.0, 0.6)
+_OWN_LANGUAGE: Final = np.where(np.eye(len(LANGUAGES)) > 0, 1.0, 0.5)
 _REST_MS: Final = 1_800_000
 
 
@@ -150,7 +150,7 @@ class People:
         evening = 1.0 if (now // _HOUR_MS) % 24 >= 18 else 0.4
         device = "tv" if rng.random() < person.likes_tv * evening else "tablet" if rng.random() < 0.15 else "phone"
         mood = rng.normal(0.0, 0.12, len(GENRES))
-        mood[rng.choice(len(GENRES), p=_shares(person.taste))] += 0.3
+        mood[rng.choice(len(GENRES), p=_shares(person.taste))] += 0.25
         visit = Visit(person.visits, device, mood, rng, self.next_visit(person, now + _REST_MS, rng))
         person.visit, person.visits = visit, person.visits + 1
         return visit
@@ -189,10 +189,10 @@ def relevance(person: Person, catalogue: Catalogue, now: int) -> Floats:
     """
     charm, talk = catalogue.appeal(now)
     visit = person.visit
-    wish = 0.42 * person.taste
-    wish[len(GENRES) :] *= 0.5
+    wish = 0.48 * person.taste
+    wish[len(GENRES) :] *= 0.35
     if visit is not None:
-        wish[: len(GENRES)] += 0.42 * visit.mood
+        wish[: len(GENRES)] += 0.48 * visit.mood
     liking = catalogue.traits @ wish
     liking += charm
     favourite = np.zeros(catalogue.n_creators)

@@ -21,15 +21,16 @@ _AT_A_STRETCH = 32
 class Player:
     """Plays a world over a wire.
 
-    In step, nobody looks at a list before the one is out that answers what they did last, and the world stands still
-    while a training that is due is under way. So it plays as a world would that is no faster than the clock, and what
-    comes of it does not depend on the machine.
+    In step, nobody looks at a list before the one is out that answers what they did last; with `trainings`, the world
+    stands still while a training that is due is under way. So it plays as a world would that is no faster than the
+    clock, and what comes of it does not depend on the machine.
 
     Attributes:
         world: what is played.
         events: how many were sent.
         newest_ts: event time of the newest, in ms.
         score: the prequential score, on what people found without the lists.
+        trainings: what to wait for in step, if for any; `meet` it first.
         shelf: in place of the lists as they are published, those to show: per user the list, less what was seen since.
     """
 
@@ -42,7 +43,6 @@ class Player:
         in_step: bool = False,
         labels: LabelRules | None = None,
         on_event: Callable[[Event], None] = lambda _: None,
-        tell: Callable[[str], None] = lambda _: None,
         fault: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Prepare to play.
@@ -50,7 +50,6 @@ class Player:
         Args:
             speed: event time per clock time; as fast as it goes, when left out.
             on_event: called with each event before it is sent.
-            tell: told what is waited for, and "" when it is over.
             fault: tells why the system cannot go on, once it cannot.
         """
         self.world = world
@@ -58,7 +57,7 @@ class Player:
         self.newest_ts = world.config.start_ms
         self.score = PrequentialScore()
         self.shelf: Mapping[str, Recommendations] | None = None
-        self.trainings = Trainings(wire, in_step=in_step, tell=tell)
+        self.trainings: Trainings | None = None
         self._wire = wire
         self._speed = speed
         self._in_step = in_step
@@ -92,7 +91,6 @@ class Player:
             if time.monotonic() > deadline:
                 raise NoAnswer("the catalogue was not taken in: is a worker running? `millstream doctor` tells")
             await asyncio.sleep(0.1)
-        await self.trainings.meet()
 
     async def play(self, until_ms: int | None = None) -> None:
         """Let time pass until that event time, in ms, or until `stop`.
@@ -163,7 +161,7 @@ class Player:
         await self._wire.producer.send(topic, key=name.encode(), value=encode(record))
 
     async def _send_event(self, event: Event) -> None:
-        if self._in_step:
+        if self.trainings is not None:
             await self.trainings.wait(self.events, self.newest_ts, self.settle)
         raw = encode(event)
         event_id = derived_event_id(raw)

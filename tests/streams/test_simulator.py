@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ def nothing(_world: World, _coming: Coming) -> None:
 class Listing:
     """Makes ten-item lists in an order, each with a name of its own."""
 
-    def __init__(self, order: Callable[[World, Coming], np.ndarray]) -> None:  # type: ignore[type-arg]
+    def __init__(self, order: Callable[[World, Coming], npt.NDArray[np.intp]]) -> None:
         self._order = order
         self._count = count()
 
@@ -74,7 +75,7 @@ def test_the_same_world_shown_the_same_lists_does_the_same(seed: int, lists_seed
 
 
 def test_who_comes_when_and_what_is_published_is_the_same_whatever_is_shown() -> None:
-    def fate(lists: Lists) -> tuple[list[Record], dict[str | None, int]]:
+    def fate(lists: Lists) -> tuple[list[ItemRecord], dict[str | None, int]]:
         found = list(play(World(SMALL), lists, 2_500))
         published = [record for _, record in found if isinstance(record, ItemRecord)]
         first = [record for _, record in found if isinstance(record, Event) and record.type == "visit"]
@@ -267,7 +268,7 @@ def test_the_gaps_interval_holds_the_gap_where_there_is_one_and_zero_where_there
     rng = np.random.default_rng(3)
     visits = np.full(300, 20.0)
 
-    def engaged(chance: float) -> np.ndarray:  # type: ignore[type-arg]
+    def engaged(chance: float) -> npt.NDArray[np.float64]:
         return np.column_stack([visits, rng.binomial(20, chance, 300)])
 
     here, low, high = gap(engaged(0.5), engaged(0.4))
