@@ -14,6 +14,7 @@ then trained. After that:
 
 All of them play in step: nobody looks at a list before the one is out that answers what they did last, and the world
 stands still while a training runs, as the clock nearly would: the seconds of a training are little against six hours.
+The models are small, as the town is. Arms may be played side by side (`--jobs`): in step nothing depends on speed.
 Engagement is the share of visits in which something from the list was watched to the end; the interval of a gap is a
 bootstrap over people, of the time from the turn, or the story, on.
 """
@@ -22,16 +23,19 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from models.config import BlendConfig, SequenceConfig, TowersConfig, TrainingConfig
 from serving.up import System, roles, scratch_settings
-from streams.settings import Settings, TrainingSettings
+from streams.settings import ListSettings, Settings, TrainingSettings
 from streams.simulator import PROFILES, World, WorldConfig
 from streams.simulator.ledger import Ledger, gap
 from streams.simulator.player import Player
@@ -46,6 +50,11 @@ _WORKER, _TRAINER = roles(1)
 #: A small town that watches a lot: what takes a large one weeks to show, it shows in days.
 TOWN: Final = WorldConfig(
     users=150, items=600, creators=80, arrivals_per_day=60.0, sessions_per_day=5.0, session_length=8.0
+)
+SMALL: Final = TrainingConfig(
+    sequence=SequenceConfig(dim=32, blocks=1, length=30),
+    towers=TowersConfig(dim=32, hidden=64, batch=256, negatives=128),
+    blend=BlendConfig(past_choices=1_000),
 )
 #: Trainings by event time alone.
 STREAMING: Final = TrainingSettings(
@@ -137,7 +146,7 @@ def play(profile: str, arm: str, config: WorldConfig, days: float, first_day: fl
     """An arm's life in a world, on a system of its own."""
     world = World(config)
     began = time.monotonic()
-    bare = Settings(log_level="WARNING", lists={"size": 40})
+    bare = Settings(log_level="WARNING", lists=ListSettings(size=40), model=SMALL)
     with scratch_settings(bare) as scratch:
         system = System(scratch, processes=[_WORKER])
         with system:
@@ -151,9 +160,8 @@ def play(profile: str, arm: str, config: WorldConfig, days: float, first_day: fl
     return world.ledger, told | {"seconds": round(time.monotonic() - began, 1), "after_first_model": summary}
 
 
-def compare(profile: str, config: WorldConfig, days: float, first_day: float) -> dict[str, Any]:
-    """All arms in a world: their curves, and by how much streaming is ahead of the others."""
-    played = {arm: play(profile, arm, config, days, first_day) for arm in ARMS}
+def compare(config: WorldConfig, days: float, played: Mapping[str, tuple[Ledger, dict[str, Any]]]) -> dict[str, Any]:
+    """What the arms made of a world: their curves, and by how much streaming is ahead of the others."""
     since, end = config.start_ms + int(config.turn_day * DAY_MS), config.start_ms + int(days * DAY_MS)
     counts = {
         arm: ledger.engagement_by_user(since, end, config.users + config.bots) for arm, (ledger, _) in played.items()
@@ -214,6 +222,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
 @click.option("--first-day", default=1.0, show_default=True, help="When the first model is trained.")
 @click.option("--turn-day", default=2.5, show_default=True, help="When tastes turn, or the story breaks.")
 @click.option("--seed", default=TOWN.seed, show_default=True)
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Arms played side by side.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the curves here (PNG or SVG).")
 @click.option("--report", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures (JSON).")
 def main(
@@ -223,16 +232,26 @@ def main(
     first_day: float,
     turn_day: float,
     seed: int,
+    jobs: int,
     plot: Path | None,
     target: Path | None,
 ) -> None:
     town = replace(TOWN, users=users, turn_day=turn_day, seed=seed)
     configs = {name: replace(town, **PROFILES[name]) for name in names}  # type: ignore[arg-type]
-    report: dict[str, Any] = {"users": users, "days": days, "first_day": first_day, "seed": seed, "worlds": {}}
-    for name, config in configs.items():
-        report["worlds"][name] = compare(name, config, days, first_day)
-        if target is not None:
-            target.write_text(json.dumps(report, indent=2) + "\n")
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        lives = {
+            (name, arm): pool.submit(play, name, arm, config, days, first_day)
+            for name, config in configs.items()
+            for arm in ARMS
+        }
+        played = {key: life.result() for key, life in lives.items()}
+    report: dict[str, Any] = {"users": users, "days": days, "first_day": first_day, "seed": seed} | {
+        "worlds": {
+            name: compare(config, days, {arm: played[name, arm] for arm in ARMS}) for name, config in configs.items()
+        }
+    }
+    if target is not None:
+        target.write_text(json.dumps(report, indent=2) + "\n")
     if plot is not None:
         draw(report, plot)
     click.echo(json.dumps({name: world["gaps"] for name, world in report["worlds"].items()}, indent=2))

@@ -31,7 +31,7 @@ class Player:
         newest_ts: event time of the newest, in ms.
         score: the prequential score, on what people found without the lists.
         trainings: what to wait for in step, if for any; `meet` it first.
-        shelf: in place of the lists as they are published, those to show: per user the list, less what was seen since.
+        shelf: in place of the lists as they are published, those to show, by user.
     """
 
     def __init__(
@@ -147,8 +147,7 @@ class Player:
         published = (self._wire.lists if self.shelf is None else self.shelf).get(user)
         if published is None or not published.items:
             return None
-        items = [place.item_id for place in published.items]
-        return Shown(published.rec_id, items if self.shelf is None else self.world.unseen(user, items))
+        return Shown(published.rec_id, [place.item_id for place in published.items])
 
     async def _answer_to(self, user: str) -> None:
         answer = self._outstanding.pop(user, None)

@@ -113,11 +113,6 @@ class World:
         """Whether the user is none of the people."""
         return self._by_id[user_id].bot
 
-    def unseen(self, user_id: str, items: Sequence[str]) -> list[str]:
-        """Of these items, those that the user has not dealt with."""
-        seen = self._by_id[user_id].seen
-        return [item_id for item_id in items if self.catalogue.numbers.get(item_id) not in seen]
-
     def relevance(self, user_id: str, now: int) -> Floats:
         """How likely the user is to watch each video to the end at event time `now` (ms), (items,); 0 where seen."""
         return relevance(self._by_id[user_id], self.catalogue, now)
@@ -168,8 +163,9 @@ class World:
         value, best = math.nan, math.nan
         uses_list = rng.random() < (1.0 - self.config.exploration) * (0.3 + 0.7 * person.trust)
         if shown is not None and uses_list:
-            value, best = self._worth(shown, truth)
-            taken = self._through_list(person, visit, now, shown, truth, events)
+            places = self._places(person, shown)
+            value, best = self._worth([number for _, number in places], truth)
+            taken = self._through_list(person, visit, now, shown.rec_id, places, truth, events)
         if taken is None and (not events or rng.random() < _STAYS_WITHOUT):
             taken = self._without_list(visit, truth)
         watching = self._watch(person, visit, now, truth, taken) if taken else None
@@ -191,23 +187,30 @@ class World:
         return events
 
     def _through_list(
-        self, person: Person, visit: Visit, now: int, shown: Shown, truth: Floats, events: list[Event]
+        self,
+        person: Person,
+        visit: Visit,
+        now: int,
+        rec_id: str,
+        places: list[tuple[int, int]],
+        truth: Floats,
+        events: list[Event],
     ) -> tuple[int, str | None, int | None] | None:
         """From the top of the list, or from where the eye came to rest; what is looked at is told as `events`."""
         rng = visit.rng
-        first = visit.looked_down_to if visit.rec_id == shown.rec_id else 0
-        visit.rec_id = shown.rec_id
-        for position, item_id in enumerate(shown.items[: self.config.places]):
-            number = self.catalogue.numbers.get(item_id)
-            if position < first or number is None:
+        first = visit.looked_down_to if visit.rec_id == rec_id else 0
+        visit.rec_id = rec_id
+        for position, number in places:
+            if position < first:
                 continue
             visit.looked_down_to = position + 1
-            seen = {"item_id": item_id, "rec_id": shown.rec_id, "position": position}
+            item_id = self.catalogue.records[number].item_id
+            seen = {"item_id": item_id, "rec_id": rec_id, "position": position}
             events.append(self._event("impression", person, visit, now, **seen))
             relevant = float(truth[number])
             appeal = (relevant + _NOISE * rng.normal() - _APPEAL_MIDDLE) / _APPEAL_WIDTH
             if rng.random() < 1.0 / (1.0 + math.exp(-max(min(appeal, 30.0), -30.0))):
-                return number, shown.rec_id, position
+                return number, rec_id, position
             person.passed_over(number)
             if relevant < 0.1 and rng.random() < 0.03:
                 person.seen.add(number)
@@ -287,12 +290,17 @@ class World:
 
     # -- the truth
 
-    def _worth(self, shown: Shown, truth: Floats) -> tuple[float, float]:
-        """The expected relevance of a list, and of the best one that there could be."""
+    def _places(self, person: Person, shown: Shown) -> list[tuple[int, int]]:
+        """What is shown of a list, as (position, number): an application leaves out what was dealt with since."""
+        numbers = ((position, self.catalogue.numbers.get(item_id)) for position, item_id in enumerate(shown.items))
+        places = [(at, number) for at, number in numbers if number is not None and number not in person.seen]
+        return places[: self.config.places]
+
+    def _worth(self, numbers: list[int], truth: Floats) -> tuple[float, float]:
+        """The expected relevance of a list of videos by number, and of the best one that there could be."""
         places = len(self._weights)
-        numbers = [self.catalogue.numbers.get(item_id) for item_id in shown.items[:places]]
         listed = np.zeros(places)
-        listed[: len(numbers)] = [0.0 if number is None else truth[number] for number in numbers]
+        listed[: len(numbers)] = truth[numbers]
         best = np.zeros(places)
         top = np.sort(np.partition(truth, -min(places, len(truth)))[-places:])[::-1]
         best[: len(top)] = top
