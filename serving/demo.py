@@ -24,7 +24,7 @@ TRAINING: Final = {"first_events": 5_000, "every_events": 20_000, "min_events": 
 #: People who come often and stay long, so that a model has something to learn from within the first minute.
 TOWN: Final = WorldConfig(users=400, items=800, creators=100, sessions_per_day=5.0, session_length=8.0)
 #: As many events a second as two cores serve beside the trainings.
-SPEED: Final = 600.0
+SPEED: Final = 400.0
 
 
 class Demo(Simulation):
