@@ -54,7 +54,7 @@ TOWN: Final = WorldConfig(
 SMALL: Final = TrainingConfig(
     sequence=SequenceConfig(dim=32, blocks=1, length=30),
     towers=TowersConfig(dim=32, hidden=64, batch=256, negatives=128),
-    blend=BlendConfig(past_choices=1_000),
+    blend=BlendConfig(candidates=60, past_choices=1_000),
 )
 #: Trainings by event time alone.
 STREAMING: Final = TrainingSettings(

@@ -24,16 +24,15 @@ PROFILE = click.option(
 SEED = click.option("--seed", default=7, show_default=True, type=click.IntRange(0), help="What all chance comes from.")
 
 
-def _config(town: WorldConfig, profile: str, **given: int | None) -> WorldConfig:
+def _config(
+    town: WorldConfig, profile: str, seconds: float, speed: float, start: datetime | None = None, **given: int | None
+) -> WorldConfig:
+    """The town for so many seconds. Without a start it ends at the present: no event lies in the future."""
+    days = seconds * speed / 86_400.0
+    start_s = start.replace(tzinfo=UTC).timestamp() if start is not None else time.time() - seconds * speed
+    moments = {"start_ms": int(start_s * 1000), "turn_day": days / 2, "newcomer_days": days}
     chosen = {name: value for name, value in given.items() if value is not None}
-    return replace(town, **PROFILES[profile] | chosen)  # type: ignore[arg-type]
-
-
-def _start_ms(start: datetime | None, seconds: float, speed: float) -> int:
-    """Event time at the start. Without one given the world ends at the present: no event lies in the future."""
-    if start is not None:
-        return int(start.replace(tzinfo=UTC).timestamp() * 1000)
-    return int((time.time() - seconds * speed) * 1000)
+    return replace(town, **PROFILES[profile] | moments | chosen)  # type: ignore[arg-type]
 
 
 @click.command()
@@ -73,18 +72,17 @@ def simulate(
 
     \b
     millstream up &                                      a system to play on
-    millstream simulate --profile drift --seconds 120    tastes turn on the second day
+    millstream simulate --profile drift --seconds 120    tastes turn half way through
     millstream simulate --profile adversarial --report adversarial.json
 
-    The same seed, start and lists make the same world. Ctrl-C or SIGTERM ends it, with the report. What the
+    The same options, start and lists make the same world. Ctrl-C or SIGTERM ends it, with the report. What the
     profiles do is in docs/simulator.md.
     """
     from serving.simulation import Simulation
 
     settings = read_settings()
     set_up_logging(settings)
-    start_ms = _start_ms(start, seconds, speed)
-    world = World(_config(WorldConfig(), profile, start_ms=start_ms, users=users, items=items, seed=seed))
+    world = World(_config(WorldConfig(), profile, seconds, speed, start, users=users, items=items, seed=seed))
     result = asyncio.run(Simulation(settings, world, seconds=seconds, speed=speed, console=out).run())
     if report is not None:
         report.write_text(json.dumps(result, indent=2) + "\n")
@@ -116,7 +114,7 @@ def demo(profile: str, seconds: float, seed: int, picture: Path | None, report: 
         system = System(scratch, processes=roles(1, api=True))
         with system, contextlib.suppress(KeyboardInterrupt):
             out.print(f"open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends the demo")
-            world = World(_config(TOWN, profile, start_ms=_start_ms(None, seconds, SPEED), seed=seed))
+            world = World(_config(TOWN, profile, seconds, SPEED, seed=seed))
             played = Demo(
                 *(system.settings, world),
                 seconds=seconds,

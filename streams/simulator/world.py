@@ -113,10 +113,6 @@ class World:
         """Whether the user is none of the people."""
         return self._by_id[user_id].bot
 
-    def relevance(self, user_id: str, now: int) -> Floats:
-        """How likely the user is to watch each video to the end at event time `now` (ms), (items,); 0 where seen."""
-        return relevance(self._by_id[user_id], self.catalogue, now)
-
     @property
     def coming(self) -> Coming:
         """What happens next."""

@@ -15,6 +15,7 @@ from models.labels import NEGATIVE, POSITIVE, LabelRules
 from streams.events import Event, ItemRecord, UserRecord, decode_event, decode_item, decode_user, encode
 from streams.simulator import PROFILES, Coming, Shown, World, WorldConfig
 from streams.simulator.ledger import FROM_LIST, Look, gap
+from streams.simulator.people import relevance
 from streams.simulator.profiles import DAY_MS
 from streams.simulator.world import Record
 
@@ -24,6 +25,12 @@ Lists = Callable[[World, Coming], Shown | None]
 
 def of_profile(profile: str, **more: float) -> World:
     return World(WorldConfig(**({"users": 80, "items": 150, "creators": 30} | PROFILES[profile] | more)))  # type: ignore[arg-type]
+
+
+def truth(world: World, user_id: str, now: int) -> npt.NDArray[np.float64]:
+    """What the user thinks of every video at that moment."""
+    [person] = [person for person in world.people.everybody if person.user_id == user_id]
+    return relevance(person, world.catalogue, now)
 
 
 def nothing(_world: World, _coming: Coming) -> None:
@@ -49,7 +56,7 @@ def at_random(seed: int = 1) -> Listing:
 
 def by_taste() -> Listing:
     """What only the world itself knows."""
-    return Listing(lambda world, coming: np.argsort(-world.relevance(coming.looker or "", coming.ts)))
+    return Listing(lambda world, coming: np.argsort(-truth(world, coming.looker or "", coming.ts)))
 
 
 def play(world: World, lists: Lists, steps: int = 1_200) -> Iterator[tuple[Coming, Record]]:
@@ -160,8 +167,8 @@ def test_what_was_hidden_or_watched_is_worth_nothing_any_more() -> None:
     world = World(SMALL)
     dealt_with = [e for e in events(world, at_random()) if e.type in ("hide", "watch") and e.item_id]
     for event in dealt_with[-50:]:
-        truth = world.relevance(event.user_id, world.coming.ts)
-        assert truth[world.catalogue.numbers[event.item_id or ""]] == 0.0
+        liking = truth(world, event.user_id, world.coming.ts)
+        assert liking[world.catalogue.numbers[event.item_id or ""]] == 0.0
 
 
 @pytest.fixture(scope="module")
