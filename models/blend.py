@@ -72,11 +72,15 @@ class Blend:
 
     Attributes:
         weights: float32 (F,) in the features' own units.
+        least: float32 (F,) the least of each share that the weights were learnt from, -inf for what is no share. A
+            share below it counts as that: where every item has been liked, nothing is known of one that has not, and
+            the weights of the two floors, nearly one feature until there, would send it anywhere.
     """
 
-    def __init__(self, names: tuple[str, ...], weights: Floats) -> None:
+    def __init__(self, names: tuple[str, ...], weights: Floats, least: Floats | None = None) -> None:
         self.names = names
         self.weights = weights
+        self.least = np.full(len(names), -np.inf, dtype=np.float32) if least is None else least
 
     @classmethod
     def prior(cls, popularity: PopularityConfig) -> Blend:
@@ -90,7 +94,7 @@ class Blend:
 
     def score(self, features: Floats) -> Floats:
         """The scores (p,) of features (p, F)."""
-        return features @ self.weights
+        return np.maximum(features, self.least) @ self.weights
 
     def fitted(self, choices: Choices, *, strength: float, steps: int) -> Blend:
         """The weights that best explain the choices, drawn towards the present ones where these say little.
@@ -129,4 +133,8 @@ class Blend:
 
         optimiser.step(loss)  # type: ignore[no-untyped-call]
         fitted = (weights.detach() / scale).numpy()
-        return Blend(self.names, fitted if np.isfinite(fitted).all() else self.weights)
+        if not np.isfinite(fitted).all():
+            return self
+        met = np.where([name.startswith("share_") for name in self.names], choices.features.min(axis=0), -np.inf)
+        least = np.where(np.isfinite(self.least), np.minimum(self.least, met), met).astype(np.float32)
+        return Blend(self.names, fitted, least)

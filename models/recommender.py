@@ -300,6 +300,7 @@ class Recommender:
             index.save(folder / f"{name}.faiss")
         description: dict[str, Any] = {
             "blend": dict(zip(self.blend.names, self.blend.weights.tolist(), strict=True)),
+            "least_shares": [share if np.isfinite(share) else None for share in self.blend.least.tolist()],
             "popularity": {"half_lives_s": self.popularity.half_lives_s, "windows_s": self.popularity.windows_s},
             "indexes": {name: {"kind": index.kind, "recall": index.recall} for name, index in indexes.items()},
         }
@@ -334,7 +335,8 @@ class Recommender:
                 for name, about in description["indexes"].items()
             }
             names, weights = description["blend"].keys(), description["blend"].values()
-            blend = Blend(tuple(names), np.array(list(weights), dtype=np.float32))
+            least = [-np.inf if share is None else share for share in description["least_shares"]]
+            blend = Blend(tuple(names), *(np.array(each, dtype=np.float32) for each in (list(weights), least)))
             facts, ranker = ItemFacts(config.token_buckets), None
             if "ranker" in description:  # one of before there were rankers still serves
                 facts = ItemFacts.from_tables(tables, config.token_buckets)

@@ -8,9 +8,10 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from serving.cli_data import datasets, demo, replay
+from serving.cli_data import datasets, replay
 from serving.cli_experiments import experiments
 from serving.cli_models import evaluate, train
+from serving.cli_world import demo, simulate
 from serving.console import out, read_settings, set_up_logging, tells_errors, without_logging
 from streams.settings import Settings, explain, load
 
@@ -23,6 +24,7 @@ def main() -> None:
     \b
     millstream demo      see the whole loop at work on a simulated world
     millstream up        run every role on this machine
+    millstream simulate  let simulated people use it
     millstream config    what is set, and from where
 
     Settings come from the environment (MILLSTREAM_BROKER_URL, …), .env and millstream.toml.
@@ -271,6 +273,7 @@ main.add_command(datasets)
 main.add_command(replay)
 main.add_command(evaluate)
 main.add_command(train)
+main.add_command(simulate)
 main.add_command(demo)
 main.add_command(experiments)
 

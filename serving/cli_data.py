@@ -1,7 +1,6 @@
-"""The commands that work on data: data sets, replay and the demo."""
+"""The commands that work on data: data sets and replay."""
 
 import asyncio
-import contextlib
 import json
 import signal
 import sys
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from serving.console import end_like_ctrl_c, err, out, read_settings, set_up_logging, tells_errors
 from streams.replay import Replay
-from streams.settings import Settings, load
+from streams.settings import Settings
 
 DATA = click.option(
     "--data",
@@ -142,23 +141,6 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
 
 
 @click.command()
-@click.option("--seconds", default=300.0, show_default=True, type=click.FloatRange(10), help="How long to play.")
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Keep the last view here, as SVG.")
-@tells_errors
-def demo(seconds: float, picture: Path | None) -> None:
-    """See the whole loop at work: a simulated world on a system of its own, with a live view. Ctrl-C ends it."""
-    from serving.demo import DEMO_TRAINING, Demo
-    from serving.up import System, scratch_settings
-
-    end_like_ctrl_c()
-    out.print("starting broker, Redis, worker and trainer …")
-    settings = load(training=DEMO_TRAINING, broker_url="embedded://", redis_url="embedded://", log_level="WARNING")
-    with scratch_settings(settings) as scratch:
-        system = System(scratch)
-        with system, contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(Demo(system.settings, seconds, out, picture=picture).run())
-
-
 async def _until_stopped(played: Replay) -> dict[str, Any]:
     """Run a replay; the first Ctrl-C or SIGTERM stops its reading, the second ends it at once."""
     loop = asyncio.get_running_loop()

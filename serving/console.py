@@ -18,10 +18,10 @@ from deploy.embedded import EmbeddedError, find
 from models.artefact import ArtefactError
 from streams.datasets import DatasetError
 from streams.events import BadRecord
-from streams.replay import ReplayError
 from streams.settings import Settings, SettingsError, load
 from streams.state import StateAway
 from streams.topics import BrokerAway
+from streams.wire import NoAnswer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,7 +32,7 @@ err = Console(stderr=True, highlight=False)
 
 #: Faults of the surroundings, not of the program: told in one line, without a traceback.
 FAULTS = (
-    SettingsError, EmbeddedError, BrokerAway, StateAway, DatasetError, ReplayError, BadRecord, ArtefactError,
+    SettingsError, EmbeddedError, BrokerAway, StateAway, DatasetError, NoAnswer, BadRecord, ArtefactError,
     KafkaError, RedisError, OSError,
 )  # fmt: skip
 

@@ -54,6 +54,11 @@ class Event(Struct, frozen=True, omit_defaults=True, kw_only=True):
         """The event's kind as the models see it."""
         return ACTIONS[self.type]
 
+    @property
+    def calls_for_list(self) -> bool:
+        """Whether a new list answers the event. An impression only says what was shown, often a whole list of them."""
+        return self.type != "impression"
+
     def grade(self, rules: LabelRules) -> Grade:
         """What the event says of its user's liking."""
         return grade(

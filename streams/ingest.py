@@ -29,7 +29,8 @@ class Ingested:
     """What became of a batch.
 
     Attributes:
-        causes: per user of the batch, the user's last event in it: whom a list is owed, and what it answers.
+        causes: per user of the batch, the user's last event in it, impressions aside: whom a list is owed, and what it
+            answers.
         dead: what could not be used.
         applied, copies: events that changed the state, and exact copies of events that did before.
     """
@@ -95,7 +96,8 @@ async def read_batch(batch: RecordBatch, catalogue: Catalogue, settings: Setting
         if read.event.target_user_id is not None and read.event.type == "follow":
             follows.setdefault(user, []).append((read.event.ts, read.event.target_user_id))
         events.setdefault(user, []).append(_user_event(read, catalogue, settings))
-        last[user] = read
+        if read.event.calls_for_list:
+            last[user] = read
     causes = {
         user: Cause(event_id=event.event_id or "", ts=event.ts, arrived_at=max(record.timestamp, 0))
         for user, (record, event) in last.items()

@@ -21,8 +21,8 @@ from streams.datasets.dataset import Dataset, LoggedEvent
 from streams.events import BadRecord, Event, decode_event, encode
 from streams.prequential import PrequentialScore
 from streams.settings import Settings
-from streams.status import SILENT_S, TrainerStatus
-from streams.wire import Wire
+from streams.trainings import Trainings
+from streams.wire import ANSWER_PATIENCE_S, NoAnswer, Wire
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,6 @@ LOOKAHEAD = 64
 IN_FLIGHT = 256
 #: The most events held back to be sent together; one that is waited for sends them all at once.
 TOGETHER = 64
-ANSWER_PATIENCE_S = 120.0
-
-
-class ReplayError(Exception):
-    """The replay cannot go on; the message says what did not answer and what to look at."""
 
 
 @dataclass
@@ -81,7 +76,7 @@ class Replay:
         """Play the log; returns the report.
 
         Raises:
-            ReplayError: a part of the system does not answer.
+            NoAnswer: a part of the system does not answer.
         """
         async with Wire.open(self.settings) as wire:
             run = _Run(self, wire)
@@ -126,9 +121,7 @@ class _Run:
         self._usable = 0
         self._visits = 0
         self._newest_ts = 0
-        self._training_wait_s = 0.0
-        self._trainer: TrainerStatus | None = None
-        self._logged_before = 0
+        self._trainings = Trainings(wire, in_step=replay.in_step, tell=lambda what: self._tell(waiting_for=what))
 
     async def load_catalogue(self) -> None:
         """Send the item records and wait until they are kept; hold the profiles back for their users' first session."""
@@ -141,24 +134,10 @@ class _Run:
         deadline = time.monotonic() + ANSWER_PATIENCE_S
         while await wire.store.count_described() < len(records):
             if time.monotonic() > deadline:
-                raise ReplayError("the catalogue was not taken in: is a worker running? `millstream doctor` tells")
+                raise NoAnswer("the catalogue was not taken in: is a worker running? `millstream doctor` tells")
             await asyncio.sleep(0.1)
         self._profiles = {user.user_id: encode(user) for user in self._replay.dataset.users()}
-        self._trainer = await self._meet_trainer()
-        self._logged_before = self._trainer.logged if self._trainer else 0
-
-    async def _meet_trainer(self) -> TrainerStatus | None:
-        """What the trainer tells; in step it is waited for, as it may still be starting."""
-        deadline = time.monotonic() + ANSWER_PATIENCE_S
-        self._tell(waiting_for="the trainer")
-        while True:
-            status = await self._wire.trainer()
-            if not self._replay.in_step or (status is not None and time.time() - status.at < SILENT_S):
-                self._tell(waiting_for="")
-                return status
-            if time.monotonic() > deadline:
-                raise ReplayError("no trainer runs: start `millstream trainer`, or replay with --no-wait")
-            await asyncio.sleep(0.1)
+        await self._trainings.meet()
 
     async def play(self) -> None:
         """Send every event in the order of event time."""
@@ -221,7 +200,8 @@ class _Run:
             await self._wait_for_training()
         if step is not None:
             self._learn_and_score(event, step)
-        answer = self._wire.hold_event(logged.raw, event.user_id, event.event_id)
+        awaited = event.event_id if event.calls_for_list else None
+        answer = self._wire.hold_event(logged.raw, event.user_id, awaited)
         self._sent += 1
         self._count(event.ts)
         if self._replay.in_step and answer is not None:
@@ -264,32 +244,7 @@ class _Run:
         return self._items.setdefault(item_id, len(self._items))
 
     async def _wait_for_training(self) -> None:
-        """When a training is due by the events sent, wait until it is done and its model serves."""
-        due = self._trainer.due if self._trainer and self._replay.in_step else None
-        logged = self._logged_before + self._usable
-        if due is None or not due.is_due(logged, self._newest_ts):
-            return
-        assert self._trainer is not None
-        started = time.monotonic()
-        await self._drain()
-        while True:
-            status = await self._wire.trainer()
-            if status is None or time.time() - status.at > 60.0:
-                raise ReplayError("the trainer has gone silent: `millstream doctor` tells more")
-            self._tell(waiting_for=f"training: {status.stage} {status.done:.0%}" if status.busy else "the trainer")
-            if status.due != due and not status.busy and status.logged >= logged:  # a training moves what is due next
-                break
-            await asyncio.sleep(0.1)
-        self._trainer = status
-        deadline = time.monotonic() + ANSWER_PATIENCE_S
-        while status.version and await self._wire.serving() != {status.version}:
-            if time.monotonic() > deadline:
-                raise ReplayError(
-                    f"no worker took model {status.version} into service within {ANSWER_PATIENCE_S:.0f} s"
-                )
-            await asyncio.sleep(0.1)
-        self._training_wait_s += time.monotonic() - started
-        self._tell(waiting_for="")
+        await self._trainings.wait(self._usable, self._newest_ts, self._drain)
 
     async def _drain(self) -> None:
         await self._wire.release()
@@ -297,22 +252,9 @@ class _Run:
             await self._answer_to(self._outstanding.pop(user), None)
 
     async def _answer_to(self, answer: "asyncio.Future[None] | None", event: Event | None) -> None:
-        if answer is None or answer.done():
-            return
-        await self._wire.release()
-        deadline = time.monotonic() + ANSWER_PATIENCE_S
-        while not answer.done():
-            await asyncio.wait({answer}, timeout=1.0)
-            self._wire.check()
-            fault = self._replay.fault()
-            if fault is not None:
-                raise ReplayError(f"the system stopped: {fault}")
-            if time.monotonic() > deadline:
-                before = f" before event {event.event_id} of user {event.user_id}" if event else ""
-                raise ReplayError(
-                    f"no list and no dead letter answered within {ANSWER_PATIENCE_S:.0f} s{before}: "
-                    "is a worker running? `millstream doctor` tells"
-                )
+        if answer is not None and not answer.done():
+            to = f"what came before event {event.event_id} of user {event.user_id}" if event else "the last events"
+            await self._wire.answered(answer, self._replay.fault, to)
 
     async def settle(self, before: dict[str, int]) -> dict[str, int]:
         """Wait until every event sent is accounted for, or nothing moves for a while; returns what was counted."""
@@ -352,7 +294,7 @@ class _Run:
             "freshness_ms": _percentiles(wire.freshness_ms),
             "events_per_s": round(self._sent / seconds, 1),
             "seconds": round(seconds, 1),
-            "seconds_waited_for_training": round(self._training_wait_s, 1),
+            "seconds_waited_for_training": round(self._trainings.waited_s, 1),
             "model_versions": [
                 {name: getattr(model, name) for name in ("version", "kind", "promoted", "why", "events", "metrics")}
                 for model in wire.models
@@ -363,7 +305,7 @@ class _Run:
         progress = self._replay.progress
         progress.events = self._sent
         progress.lists = self._wire.n_lists
-        progress.model = self._trainer.version or "" if self._trainer else ""
+        progress.model = self._trainings.version
         progress.recall, progress.trending = self._score.so_far()
         if waiting_for is not None:
             progress.waiting_for = waiting_for

@@ -203,9 +203,13 @@ class SampleLog:
 
 
 def read_interactions(files: Sequence[Path], rules: LabelRules, *, most: int | None = None) -> Interactions:
-    """The events of the segments in the order of event time, the newest `most` of them, each exact copy once."""
+    """The events of the segments in the order of event time, the newest `most` of them, each exact copy once.
+
+    Impressions are left out: nothing is learnt from them, and there are so many that they would make up most of what is
+    set aside to compare models on.
+    """
     table = pa.concat_tables([_read_table(path) for path in files]) if files else _SCHEMA.empty_table()
-    table = _first_of_copies(table)
+    table = _first_of_copies(table.filter(pc.field("type") != "impression"))
     order = np.argsort(table["ts"].to_numpy(), kind="stable")
     if most is not None:
         order = order[-most:]

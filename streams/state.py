@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: A script has Redis for itself; and what fits the processor's cache takes less time in sum.
 _USERS_PER_CALL: Final = 256
+#: Among so many of a user's newest events the one is looked for that a list has to answer.
+_NEWEST: Final = 64
 _SCRIPTS: Final = Path(__file__).parent / "lua"
 
 #: Of so many newest events of each of those followed, what was liked counts.
@@ -246,13 +248,18 @@ class Store:
         await pipeline.execute()
 
     async def get_list_and_newest(self, user_id: str) -> tuple[bytes | None, int | None]:
-        """The last published list of a user, as JSON, and the event time of the event applied last."""
+        """The last published list of a user, as JSON, and the event time of the event applied last that calls for one.
+
+        None where no such event is among the newest.
+        """
         keys = self.user_keys(user_id, "list", "recent")
         pipeline = self.client.pipeline(transaction=False)
         pipeline.get(keys[0])
-        pipeline.getrange(keys[1], -RECORD.itemsize, -1)
-        published, record = await pipeline.execute()
-        return published, int(np.frombuffer(record, RECORD)["ts"][0]) if record else None
+        pipeline.getrange(keys[1], -_NEWEST * RECORD.itemsize, -1)
+        published, raw = await pipeline.execute()
+        records = np.frombuffer(raw, RECORD)
+        calling = records["ts"][records["action"] != Action.IMPRESSION]
+        return published, int(calling[-1]) if len(calling) else None
 
     async def get_list(self, user_id: str) -> bytes | None:
         """The last published list of a user, as JSON."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,11 @@ from streams.status import TrainerStatus, live_workers, trainer_status
 from streams.topics import TopicNames
 
 _PROFILE = "profile"
+ANSWER_PATIENCE_S = 120.0
+
+
+class NoAnswer(Exception):
+    """A part of the system does not answer; the message says which, and what to look at."""
 
 
 class _Held(NamedTuple):
@@ -135,6 +140,29 @@ class Wire:
                 break
         if not waiting:
             del self._answers[user_id]
+
+    async def answered(self, answer: "asyncio.Future[None]", fault: Callable[[], str | None], to: str) -> None:
+        """Send what is held, and wait for an answer to come.
+
+        Args:
+            fault: tells why the system cannot go on, once it cannot.
+            to: what the answer is to, for the message.
+
+        Raises:
+            NoAnswer: it does not come.
+        """
+        await self.release()
+        deadline = time.monotonic() + ANSWER_PATIENCE_S
+        while not answer.done():
+            await asyncio.wait({answer}, timeout=1.0)
+            self.check()
+            if (why := fault()) is not None:
+                raise NoAnswer(f"the system stopped: {why}")
+            if time.monotonic() > deadline:
+                raise NoAnswer(
+                    f"no list and no dead letter answered {to} within {ANSWER_PATIENCE_S:.0f} s: "
+                    "is a worker running? `millstream doctor` tells"
+                )
 
     def hold_event(self, raw: bytes, user_id: str, event_id: str | None) -> asyncio.Future[None] | None:
         """Have an event ready for `release`; the future is its answer, a list or a dead letter.

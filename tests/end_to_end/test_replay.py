@@ -34,7 +34,7 @@ class Log(NamedTuple):
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    """800 watches by users of two tastes, some copies, some lines that are no events."""
+    """800 watches by users of two tastes, some copies, impressions, and lines that are no events."""
     folder = tmp_path_factory.mktemp("jsonl")
     draw = random.Random(5)
     lines: list[bytes] = []
@@ -58,6 +58,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
         following = next(n for n in range(at + 1, len(lines)) if json.loads(lines[n])["user_id"] == user)
         lines[at + 1 : following + 1] = [lines[following], lines[at], *lines[at + 1 : following]]
         copies.append(lines[at])
+    for user in range(5):  # no list answers what only says that something was shown
+        shown = {"type": "impression", "user_id": f"u{user}", "item_id": "i1", "ts": BEGIN + 10_000_000}
+        lines.append(json.dumps(shown).encode())
     for at, broken in enumerate(BROKEN):
         lines.insert(190 * (at + 1), broken)
     (folder / "events.jsonl").write_bytes(b"\n".join(lines) + b"\n")

@@ -58,3 +58,17 @@ def test_before_anything_is_learnt_popularity_at_every_half_life_counts() -> Non
     counted = [weight for name, weight in zip(prior.names, prior.weights, strict=True) if weight and "share" in name]
     assert len(counted) == len(config.half_lives_s)
     assert counted == sorted(counted), "the half-lives ascend: the longer rest on more events"
+
+
+def test_a_share_below_all_that_was_learnt_from_counts_as_the_least_of_them() -> None:
+    names = ("share_1s_1e-06", "share_1s_0.0001", "fresh")
+    rng = np.random.default_rng(3)
+    shares = rng.uniform(0.001, 0.01, 4_000).astype(np.float32)
+    features = np.stack([np.log(shares + 1e-6), np.log(shares + 1e-4), rng.normal(size=4_000)], axis=1)
+    told = Choices(features.astype(np.float32), np.repeat(np.arange(200), 20), 20 * np.arange(200))
+    start = Blend(names, np.array([-3.0, 4.0, 1.0], dtype=np.float32))
+    fitted = start.fitted(told, strength=1e6, steps=60)  # the choices say nothing: the two floors stay at odds
+    nobodys, least = np.log([[1e-6, 1e-4, 1.0]]), np.r_[features[:, :2].min(axis=0), np.log(1.0)][None]
+    assert start.score(nobodys)[0] > start.score(features).max(), "what nobody liked would be ahead of everything"
+    np.testing.assert_allclose(fitted.score(nobodys), fitted.score(least), rtol=1e-3)
+    assert fitted.score(np.array([[-5.0, -5.0, -9.0]], dtype=np.float32))[0] < -8.0, "what is no share has no bound"

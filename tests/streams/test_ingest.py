@@ -101,6 +101,37 @@ def test_an_exact_copy_counts_once_and_its_user_is_still_answered(make_settings:
     on_bench(make_settings(), work)
 
 
+def test_impressions_are_counted_but_are_no_action_and_owe_no_list(make_settings: MakeSettings) -> None:
+    async def work(bench: Bench) -> None:
+        shown = [event("ben", item, type="impression", rec_id="r", position=at) for at, item in enumerate("xy")]
+        done = await bench.take(
+            record(0, event("ann", "a")),
+            record(1, event("ann", "b", type="impression", ts=NOW + 1, rec_id="r", position=0)),
+            *(record(at, raw) for at, raw in enumerate(shown, 2)),
+        )
+        assert (done.applied, done.copies, done.dead) == (4, 0, [])
+        assert {user: cause.arrived_at for user, cause in done.causes.items()} == {"ann": ARRIVED}
+        assert await bench.items_of("ann") == ["a"] and await bench.items_of("ben") == []
+        assert await bench.counts() == {"a": 1.0, "b": 0.0, "x": 0.0, "y": 0.0}
+        done = await bench.take(record(4, shown[0]))
+        assert (done.applied, done.copies) == (0, 1)
+        assert await bench.store.totals() == {"applied": 4, "copies": 1}
+
+    on_bench(make_settings(), work)
+
+
+def test_a_hidden_item_is_not_shown_again(make_settings: MakeSettings) -> None:
+    async def work(bench: Bench) -> None:
+        await bench.take(
+            record(0, event("ann", "a", type="hide", rec_id="r", position=0)),
+            record(1, event("ann", "b", type="dislike", ts=NOW + 1)),
+        )
+        assert await bench.items_of("ann") == ["a", "b"]
+        assert await bench.counts() == {"a": 0.0, "b": 0.0}
+
+    on_bench(make_settings(), work)
+
+
 def test_what_cannot_be_used_becomes_a_dead_letter_and_the_rest_goes_on(make_settings: MakeSettings) -> None:
     bad: dict[bytes | None, str] = {
         b"{": "",

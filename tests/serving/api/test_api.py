@@ -123,6 +123,17 @@ def test_a_list_is_the_published_one_until_its_user_does_more(api: Api) -> None:
     assert api.listed("ann")["origin"] == "computed"
 
 
+def test_an_impression_does_not_make_a_list_outdated(api: Api) -> None:
+    api.apply(*(like(f"u{n}", "a") for n in range(3)), like("ann", "b"))
+    api.publish(published("ann", "a", "c"))
+    shown = [
+        {"type": "impression", "user_id": "ann", "item_id": item, "ts": NOW + 1, "rec_id": "r1", "position": at}
+        for at, item in enumerate(("a", "c"))
+    ]
+    api.apply(*shown, start=10)
+    assert api.listed("ann")["origin"] == "published"
+
+
 def test_what_is_excluded_or_beyond_the_published_size_is_made_now(api: Api) -> None:
     api.apply(*(like(f"u{n}-{i}", f"i{i}") for i in range(30) for n in range(31 - i)))
     api.publish(published("ann", "i5", ts=NOW + 5))
