@@ -17,7 +17,8 @@ demo: $(VENV)/.installed ## run the whole system on one machine and watch it lea
 	$(BIN)/millstream demo
 
 test: lint types ## lint, types and every test
-	$(BIN)/python -m pytest
+	@deploy/system_packages.sh prometheus:prometheus prometheus:promtool
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev ## check style and format
 	$(BIN)/ruff check .
@@ -26,9 +27,10 @@ lint: $(VENV)/.installed-dev ## check style and format
 types: $(VENV)/.installed-dev ## check types
 	$(BIN)/mypy
 
-schemas: $(VENV)/.installed ## write docs/schemas, asyncapi.json, openapi.json and settings.md anew
+schemas: $(VENV)/.installed ## write docs/schemas, asyncapi.json, openapi.json, settings.md and the boards anew
 	$(BIN)/python -m streams.schemas
 	$(BIN)/python -m serving.api.document
+	$(BIN)/python -m deploy.grafana.boards
 
 clean: ## remove the virtual environment, caches and the default data folder
 	rm -rf $(VENV) .millstream .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
@@ -43,5 +45,5 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
-	$(PIP) -r requirements.txt -r requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
 	@touch $@

@@ -17,6 +17,8 @@ from models.users import UserBatch
 
 Floats = npt.NDArray[np.float32]
 _MAX_PAIRS = 20_000_000
+#: Cells of a users-by-items table up to which it is filled; beyond, what is alike is sorted.
+_MAX_TABLE = 4_000_000
 #: Added to the summed similarities before the logarithm.
 _FLOOR = 0.2
 
@@ -69,19 +71,49 @@ class Neighbours:
         made.similarities[at] = cosines[kept]
         return made
 
-    def scores(self, users: UserBatch, size: int, config: NeighboursConfig) -> Floats:
-        """For each user and each of `size` rows the similarities summed over what the user liked last: (B, size)."""
+    def near(self, users: UserBatch, size: int, config: NeighboursConfig) -> Similarities:
+        """For each user and each of `size` rows the similarities summed over what the user liked last."""
         recent = users.items[:, -config.recent :]
         liked = (recent >= 0) & (recent < len(self.items)) & (users.strengths[:, -config.recent :] >= config.liked)
         of, places = np.nonzero(liked)
         rows = recent[of, places]
         near = self.items[rows]
         cells = (of[:, None] * size + near)[near >= 0]
-        summed = np.bincount(cells, self.similarities[rows][near >= 0], minlength=len(users) * size)
-        return summed.reshape(len(users), size).astype(np.float32)
+        similarities = self.similarities[rows][near >= 0]
+        if len(users) * size <= _MAX_TABLE:
+            summed = np.bincount(cells, similarities, minlength=1)
+            keys = np.flatnonzero(summed)
+            return Similarities(size, keys, summed[keys].astype(np.float32))
+        keys, at = np.unique(cells, return_inverse=True)
+        return Similarities(size, keys, np.bincount(at, similarities, len(keys)).astype(np.float32))
 
-    @staticmethod
-    def logarithm(scores: Floats) -> Floats:
-        """Summed similarities as the blend reads them."""
-        logs: Floats = np.log(scores + np.float32(_FLOOR))
+
+@dataclass(frozen=True)
+class Similarities:
+    """How like items are to what each user of a batch liked last; 0 where not told.
+
+    Attributes:
+        size: item rows.
+        keys: int64 (m,), ascending: `user * size + item`.
+        values: float32 (m,).
+    """
+
+    size: int
+    keys: npt.NDArray[np.int64]
+    values: Floats
+
+    def pairs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]:
+        """Users (m,), ascending, items (m,) and their similarities (m,)."""
+        users, items = np.divmod(self.keys, max(self.size, 1))
+        return users, items, self.values
+
+    def logarithms(self, users: npt.NDArray[np.integer], items: npt.NDArray[np.integer]) -> Floats:
+        """Those of the pairs (p,) as the blend reads them."""
+        values = np.zeros(len(users), np.float32)
+        if len(self.keys):
+            wanted = users * self.size + items
+            at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+            told = self.keys[at] == wanted
+            values[told] = self.values[at[told]]
+        logs: Floats = np.log(values + np.float32(_FLOOR))
         return logs

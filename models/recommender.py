@@ -27,15 +27,13 @@ from models.ranking.examples import shortlist
 from models.ranking.facts import ItemFacts
 from models.ranking.features import State, describe
 from models.ranking.inputs import Tokens
+from models.ranking.lists import Ranking
 from models.ranking.ranker import Ranker, Scored
+from models.retrieval import SOURCES, Proposals, Request, union
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
 from models.users import UserBatch
 
-SOURCES: Final = ("sequence", "two_tower", "trending", "neighbours")
-_SEQUENCE, _TWO_TOWER, _TRENDING, _NEIGHBOURS = (1 << place for place in range(len(SOURCES)))
-#: In the table of candidates, above all sources: the user has seen the item.
-_SEEN: Final = 1 << 7
 TRENDING_VERSION: Final = "trending"
 
 #: Of the models whose scores are features, the networks come first.
@@ -43,31 +41,12 @@ _NETWORKS: Final = MODELS.index("neighbours")
 #: An action of at least this strength counts as liking where the reason for a recommendation is looked for.
 _LIKED = 0.5
 _REASONS = 20
+#: Up to so many times the pairs that are wanted, all pairs are multiplied.
+_ALL_PAIRS = 20
 #: Cells of the users-by-items table that one slice of a batch may take.
 _MAX_CELLS = 1 << 25
 
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The best items of each of B users, best first.
-
-    Attributes:
-        items: int32 (B, n) rows, padded with -1.
-        scores: float32 (B, n), 0 where padded.
-        sources: uint8 (B, n) bit mask over `SOURCES`: who proposed the item.
-        because: int32 (B, n) row of the recently liked item nearest to the item, or -1.
-        probabilities: float32 (B, n) that the item is the next new one that the user will like; nan where not known.
-        minutes: float32 (B, n) that the user will watch it, should that be so; nan where not known.
-    """
-
-    items: npt.NDArray[np.int32]
-    scores: Floats
-    sources: npt.NDArray[np.uint8]
-    because: npt.NDArray[np.int32]
-    probabilities: Floats
-    minutes: Floats
 
 
 @dataclass(frozen=True)
@@ -77,19 +56,23 @@ class Candidates:
     Attributes:
         users: int64 (p,) place in the batch, ascending.
         items: int64 (p,) rows, ascending for each user.
-        sources: uint8 (p,) bit mask over `SOURCES`.
+        sources: uint32 (p,) bit mask, as in `Ranking`.
         features: float32 (p, F), as the blend reads them.
     """
 
     users: npt.NDArray[np.int64]
     items: npt.NDArray[np.int64]
-    sources: npt.NDArray[np.uint8]
+    sources: npt.NDArray[np.uint32]
     features: Floats
 
     def part(self, start: int, stop: int, first_user: int) -> Candidates:
         """Those from place `start` to `stop`, the users counted from `first_user`."""
         kept = slice(start, stop)
         return Candidates(self.users[kept] - first_user, self.items[kept], self.sources[kept], self.features[kept])
+
+    def take(self, kept: npt.NDArray[np.bool_]) -> Candidates:
+        """Those of the mask (p,)."""
+        return Candidates(self.users[kept], self.items[kept], self.sources[kept], self.features[kept])
 
 
 @dataclass
@@ -150,6 +133,15 @@ class Recommender:
             return "none"
         return f"{self.networks.sequence_index.kind}-{self.version}"
 
+    @property
+    def trained_items(self) -> int:
+        """Rows that training has met; those from it on came since."""
+        return self._trained
+
+    def row_of(self, item_id: str) -> int | None:
+        """The row of an item; None for one that was not admitted."""
+        return self._rows.get(item_id)
+
     def admit(self, items: Sequence[ItemContent]) -> npt.NDArray[np.int32]:
         """The rows (k,) of items; one not known yet gets a row, and a vector out of its content.
 
@@ -207,46 +199,41 @@ class Recommender:
         allowed: npt.NDArray[np.bool_],
         seen: Sequence[npt.NDArray[np.integer]],
     ) -> Candidates:
-        """The union of what the sources propose, with the features of each."""
-        size = len(self.item_ids)
+        """The union of what the model's sources propose, with the features of each."""
+        request = self.request(users, popularity, allowed, seen)
         count = self.config.blend.candidates
-        everyone = np.arange(len(users))[:, None]
-        marks = np.zeros((len(users), size), dtype=np.uint8)
+        return self.among(request, [(1 << bit, source.propose(request, count)) for bit, source in enumerate(SOURCES)])
+
+    def request(
+        self,
+        users: UserBatch,
+        popularity: Popularity,
+        allowed: npt.NDArray[np.bool_],
+        seen: Sequence[npt.NDArray[np.integer]],
+    ) -> Request:
+        """What the sources are asked, for users and arguments as in `rank`."""
+        size = len(self.item_ids)
+        table = np.zeros((len(users), size), dtype=bool)
         for place, items in enumerate(seen):
-            marks[place, np.asarray(items, dtype=np.int64)] = _SEEN
-        hidden = len(popularity) - int(np.count_nonzero(allowed[:size]))
-        seen_most = max((len(items) for items in seen), default=0)
-        for half_life in range(len(self.popularity.half_lives_s)):
-            # long enough that `count` are left even for the user who has seen the most of it
-            top = popularity.top(half_life, count + seen_most + hidden)
-            top = top[top < size]
-            top = top[allowed[top]][: count + seen_most]
-            unseen = marks[:, top] < _SEEN
-            of, places = np.nonzero(unseen & (np.cumsum(unseen, axis=1) <= count))
-            marks[of, top[places]] |= _TRENDING
+            table[place, np.asarray(items, dtype=np.int64)] = True
+        most_seen = max((len(items) for items in seen), default=0)
         queries: list[Floats] = []
+        indexes: list[VectorIndex] = []
         networks = self.networks
         if networks is not None:
-            for bit, model, index in (
-                (_SEQUENCE, networks.sequence, networks.sequence_index),
-                (_TWO_TOWER, networks.towers, networks.towers_index),
+            for model, index in (
+                (networks.sequence, networks.sequence_index),
+                (networks.towers, networks.towers_index),
             ):
                 queries.append(with_prior(model.queries(users, index.vectors[:, :-1]), 1.0))
-                found = index.search(queries[-1], min(count + min(seen_most, count), size))
-                hits = marks[everyone, np.maximum(found, 0)]
-                marks[everyone, np.maximum(found, 0)] = np.where(found >= 0, hits | bit, hits)
-        near: Floats | None = None
-        if self.neighbours is not None:
-            near = self.neighbours.scores(users, size, self.config.neighbours)
-            of, rows = np.nonzero((near > 0) & (marks < _SEEN))
-            order = np.lexsort((-near[of, rows], of))
-            best = order[np.arange(len(of)) - np.searchsorted(of, of) < count]
-            marks[of[best], rows[best]] |= _NEIGHBOURS
-        marks[marks >= _SEEN] = 0
-        marks[:, ~allowed[:size]] = 0
-        of, items = np.nonzero(marks)
-        features = self._features(users, popularity, of, items, queries, near)
-        return Candidates(of, items, marks[of, items], features)
+                indexes.append(index)
+        near = None if self.neighbours is None else self.neighbours.near(users, size, self.config.neighbours)
+        return Request(users, popularity, size, allowed[:size], table, most_seen, queries, indexes, near)
+
+    def among(self, request: Request, proposals: Sequence[tuple[int, Proposals]]) -> Candidates:
+        """The union of proposals, each with the bit of its source, with the features of each."""
+        users, items, sources = union(request, proposals)
+        return Candidates(users, items, sources, self._features(request, users, items))
 
     def describe(
         self, users: UserBatch, popularity: Popularity, candidates: Candidates, at: npt.NDArray[np.int64]
@@ -360,49 +347,34 @@ class Recommender:
         ranks = np.arange(len(order)) - starts[candidates.users]
         kept = order[ranks < n]
         users_of, ranks = candidates.users[kept], ranks[ranks < n]
-        ranking = Ranking(
-            np.full((len(users), n), -1, dtype=np.int32),
-            np.zeros((len(users), n), dtype=np.float32),
-            np.zeros((len(users), n), dtype=np.uint8),
-            np.full((len(users), n), -1, dtype=np.int32),
-            np.full((len(users), n), np.nan, dtype=np.float32),
-            np.full((len(users), n), np.nan, dtype=np.float32),
-        )
+        ranking = Ranking.empty(len(users), n)
         ranking.items[users_of, ranks] = candidates.items[kept]
         ranking.scores[users_of, ranks] = scores[kept]
         ranking.sources[users_of, ranks] = candidates.sources[kept]
         ranking.probabilities[users_of, ranks] = scored.probabilities[kept]
         ranking.minutes[users_of, ranks] = scored.minutes[kept]
-        if self.networks is not None:
-            ranking.because[:] = self._because(users, ranking.items)
+        ranking.because[:] = self.because(users, ranking.items)
         return ranking
 
-    def _features(
-        self,
-        users: UserBatch,
-        popularity: Popularity,
-        of: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64],
-        queries: list[Floats],
-        near: Floats | None,
-    ) -> Floats:
+    def _features(self, request: Request, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Floats:
         models = np.zeros((len(of), len(MODELS)), dtype=np.float32)
-        if self.networks is not None:
-            indexes = (self.networks.sequence_index, self.networks.towers_index)
-            for column, (query, index) in enumerate(zip(queries, indexes, strict=True)):
-                models[:, column] = np.einsum("pd,pd->p", query[of, :-1], index.vectors[items, :-1])
-        if near is not None:
-            models[:, _NETWORKS] = Neighbours.logarithm(near[of, items])
+        for column, (query, index) in enumerate(zip(request.queries, request.indexes, strict=True)):
+            models[:, column] = _products(query[:, :-1], index.vectors[:, :-1], of, items)
+        if request.near is not None:
+            models[:, _NETWORKS] = request.near.logarithms(of, items)
         # the popular candidates are the yardstick: an item of which the models know nothing is as good as they are
-        now = popularity.shares()[items]
+        shares = request.popularity.shares()
+        now = shares[items]
         importance = now.mean(axis=1) + np.float32(SHARE_FLOORS[0])
-        total = np.bincount(of, importance, minlength=len(users))
+        total = np.bincount(of, importance, minlength=len(request.users))
         trust = self._trust(items)
         for model in range(len(MODELS)):
-            summed = np.bincount(of, importance * models[:, model], minlength=len(users))
+            summed = np.bincount(of, importance * models[:, model], minlength=len(request.users))
             models[:, model] -= (summed / np.maximum(total, 1e-12))[of]
         models[:, :_NETWORKS] *= trust[:, None]
-        return np.concatenate([models, 1.0 - trust[:, None], log_shares(now)], axis=1, dtype=np.float32)
+        # each logarithm is taken once
+        logs = log_shares(now) if len(items) < len(shares) else log_shares(shares)[items]
+        return np.concatenate([models, 1.0 - trust[:, None], logs], axis=1, dtype=np.float32)
 
     def _trust(self, items: npt.NDArray[np.int64]) -> Floats:
         """How far the networks' scores of rows (p,) can be trusted, (p,) in [0, 1), by the likes learnt from."""
@@ -412,8 +384,10 @@ class Recommender:
         learnt[known] = likes[items[known]]
         return learnt / (learnt + np.float32(self.config.blend.half_trust))
 
-    def _because(self, users: UserBatch, ranked: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        assert self.networks is not None
+    def because(self, users: UserBatch, ranked: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """Of each ranked item (B, n), -1 padded, the row of the recently liked item nearest to it, or -1: (B, n)."""
+        if self.networks is None:
+            return np.full(ranked.shape, -1, dtype=np.int32)
         recent = users.items[:, -_REASONS:]
         liked: npt.NDArray[np.bool_] = (recent >= 0) & (users.strengths[:, -_REASONS:] >= _LIKED)
         if not liked.any():
@@ -438,6 +412,15 @@ class Recommender:
                 vectors = with_prior(plain.numpy(), prior.of_unknown())
                 index.replace(rows[old], vectors[old])
                 index.add(vectors[~old])
+
+
+def _products(queries: Floats, vectors: Floats, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Floats:
+    """The inner product of each pair (p,) of a query (B, d) and a vector (rows, d)."""
+    if len(queries) * len(vectors) <= _ALL_PAIRS * len(of):  # all of them by one matrix product, which is faster
+        every: Floats = (queries @ vectors.T)[of, items]
+        return every
+    some: Floats = np.einsum("pd,pd->p", queries[of], vectors[items])
+    return some
 
 
 def with_prior(vectors: Floats, prior: Floats | float) -> Floats:

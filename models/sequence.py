@@ -58,13 +58,17 @@ class SequenceModel(nn.Module):
             (batch, length + 1, dim): queries whose inner product with an item's vector is its score; place 0 knows
             no action, place t knows the first t.
         """
-        steps = vectors + self.actions(actions) + strengths[..., None] * self.strength + self.gaps(gaps)
-        begin = self.begin.expand(len(vectors), 1, -1)
-        states = self.dropout(torch.cat([begin, steps], dim=1))
+        states = self._steps(vectors, actions, strengths, gaps)
         for block in self.blocks:
             states = block(states)
         queries: Tensor = self.norm(states + self.waits(waits))
         return queries
+
+    def _steps(self, vectors: Tensor, actions: Tensor, strengths: Tensor, gaps: Tensor) -> Tensor:
+        steps = vectors + self.actions(actions) + strengths[..., None] * self.strength + self.gaps(gaps)
+        begin = self.begin.expand(len(vectors), 1, -1)
+        states: Tensor = self.dropout(torch.cat([begin, steps], dim=1))
+        return states
 
     @torch.inference_mode()
     def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -85,16 +89,20 @@ class SequenceModel(nn.Module):
         gaps = np.zeros(ts.shape, dtype=np.int64)
         gaps[:, 1:] = time_buckets(np.diff(ts, axis=1))
         last = users.ts[:, -1] if total else np.zeros(len(users), np.int64)
-        waits = np.zeros((len(users), longest + 1), dtype=np.int64)
-        waits[np.arange(len(users)), lengths] = np.where(lengths > 0, time_buckets(users.now - last), 0)
-        outputs = self(
+        waits = np.where(lengths > 0, time_buckets(users.now - last), 0)
+        states = self._steps(
             torch.from_numpy(vectors[items.astype(np.int64)]),
             torch.from_numpy(actions.astype(np.int64)),
             torch.from_numpy(strengths.astype(np.float32)),
             torch.from_numpy(gaps),
-            torch.from_numpy(waits),
         )
-        chosen: npt.NDArray[np.float32] = outputs[torch.arange(len(users)), torch.from_numpy(lengths)].numpy()
+        asked = torch.from_numpy(lengths)
+        for block in self.blocks[:-1]:
+            states = block(states)
+        last_block = self.blocks[-1]
+        assert isinstance(last_block, _Block)
+        of_users = last_block.at(states, asked)  # only the state that is asked for is wanted
+        chosen: npt.NDArray[np.float32] = self.norm(of_users + self.waits(torch.from_numpy(waits))).numpy()
         return chosen
 
 
@@ -122,16 +130,32 @@ class _Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, states: Tensor) -> Tensor:
-        batch, length, dim = states.shape
-        q, k, v = (
-            self.mixed(self.attention_norm(states)).view(batch, length, 3, self.heads, dim // self.heads)
-            .permute(2, 0, 3, 1, 4)
-        )  # fmt: skip
+        """The states (batch, length, dim) after the block."""
+        length = states.shape[1]
+        q, k, v = self.mixed(self.attention_norm(states)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         places = torch.arange(length)
-        distances = places[:, None] - places[None, :]
+        bias = self._bias(places[:, None] - places[None, :])[None]
+        return self._mixed_in(states, F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2))
+
+    def at(self, states: Tensor, places: Tensor) -> Tensor:
+        """What `forward` gives at one place (batch,) of each, (batch, dim)."""
+        batch, length, dim = states.shape
+        chosen, normed = torch.arange(batch), self.attention_norm(states)
+        q = F.linear(normed[chosen, places], self.mixed.weight[:dim], self.mixed.bias[:dim])
+        k, v = F.linear(normed, self.mixed.weight[dim:], self.mixed.bias[dim:]).chunk(2, dim=2)
+        of_heads = (batch, length, self.heads, dim // self.heads)
+        likeness = (k * q[:, None]).view(of_heads).sum(3) / of_heads[3] ** 0.5
+        bias = self._bias(places[:, None] - torch.arange(length)).permute(1, 2, 0)
+        weights = torch.softmax(likeness + bias, dim=1)
+        attended = (v.view(of_heads) * weights[..., None]).sum(1)
+        return self._mixed_in(states[chosen, places], attended)
+
+    def _bias(self, distances: Tensor) -> Tensor:
+        """What attention adds at distances (…), (heads, …): what lies ahead is not looked at."""
         bias = self.distance[:, distances.clamp(0, self.distance.shape[1] - 1)]
-        bias = bias.masked_fill(distances < 0, -torch.inf)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        states = states + self.dropout(self.out(attended.transpose(1, 2).reshape(batch, length, dim)))
+        return bias.masked_fill(distances < 0, -torch.inf)
+
+    def _mixed_in(self, states: Tensor, attended: Tensor) -> Tensor:
+        states = states + self.dropout(self.out(attended.flatten(-2)))
         fed: Tensor = states + self.dropout(self.feed(self.feed_norm(states)))
         return fed

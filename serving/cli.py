@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from serving.cli_data import datasets, demo, replay
+from serving.cli_experiments import experiments
 from serving.cli_models import evaluate, train
 from serving.console import out, read_settings, set_up_logging, tells_errors, without_logging
 from streams.settings import Settings, explain, load
@@ -271,6 +272,7 @@ main.add_command(replay)
 main.add_command(evaluate)
 main.add_command(train)
 main.add_command(demo)
+main.add_command(experiments)
 
 if __name__ == "__main__":
     main()

@@ -248,6 +248,15 @@ class Http:
         """Erase a user."""
         self._ask("DELETE", f"/v1/users/{quote(user_id, safe='')}")
 
+    def experiments(self) -> list[dict[str, Any]]:
+        """The results of the experiments that run, as docs/openapi.json describes them.
+
+        Raises:
+            ApiError: the API refuses, or does not count.
+            OSError: it cannot be reached.
+        """
+        return list(json.loads(self._ask("GET", "/v1/experiments"))["experiments"])
+
     def close(self) -> None:
         """Disconnect."""
         self._connection.close()

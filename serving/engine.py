@@ -2,32 +2,56 @@
 
 import asyncio
 import logging
+import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import msgspec
 
 from models.artefact import ArtefactStore
-from models.recommender import SOURCES, Recommender
-from serving.explanation import Explanation
+from models.inference.interleaving import team_draft
+from models.recommender import Recommender
+from serving.experiments import Experiments
+from serving.experiments.assignment import CONTROL, Arm
+from serving.explanation import Explanation, explained
+from serving.pipeline.pipeline import Pipeline
 from serving.ranker import Ranked, Ranker
-from streams.catalogue import Catalogue
-from streams.events import Cause, ListItem, Recommendations
-from streams.settings import Settings
+from serving.tracing import Told, tell
+from streams.catalogue import Catalogue, decode_profile
+from streams.events import Cause, ListItem, Recommendations, UserRecord, encode
+from streams.settings import Settings, SettingsError
 from streams.state import Store, UserState
 from streams.trends import Trends
 
 log = logging.getLogger(__name__)
 
-#: The sources' names by their bit mask, made once: a list names the sources of each of its places.
-_NAMES: Final = [[name for bit, name in enumerate(SOURCES) if mask >> bit & 1] for mask in range(1 << len(SOURCES))]
+#: The pipeline of lists that name none.
+DEFAULT: Final = "default"
+_NO_CONTEXT: Final[Mapping[str, str]] = {}
+#: Of so many of those whom a user follows, newest first, what they liked is read.
+_FRIENDS: Final = 20
+
+
+class _Picked(NamedTuple):
+    """A place, the pipeline that picked it, and in an interleaved list the number of its arm."""
+
+    place: Ranked
+    pipeline: str
+    team: int | None = None
 
 
 class Engine:
-    """Ranks users with the newest model, catalogue and trends that it has taken in.
+    """Makes lists with the newest model, catalogue and trends that it has taken in.
 
     Attributes:
         catalogue: the items, as of the last `take_changes`.
+        pipelines: by name; `DEFAULT` is always there.
+
+    Raises:
+        SettingsError: a pipeline names a component that is not known, or an experiment's arm a pipeline that is not.
     """
 
     def __init__(self, settings: Settings, store: Store, catalogue: Catalogue) -> None:
@@ -35,6 +59,19 @@ class Engine:
         self._store = store
         self.catalogue = catalogue
         self._trends = Trends(store, settings)
+        self.pipelines = {
+            name: Pipeline(each, seed=settings.model.seed)
+            for name, each in ({DEFAULT: settings.pipeline} | settings.pipelines).items()
+        }
+        self._experiments = Experiments(settings.experiments)
+        for experiment in settings.experiments.running:
+            for arm in experiment.arms:
+                if arm.pipeline is not None and arm.pipeline not in self.pipelines:
+                    raise SettingsError(
+                        f"experiment {experiment.name}, arm {arm.name}: there is no pipeline {arm.pipeline!r}; known "
+                        f"are {', '.join(self.pipelines)}"
+                    )
+        self._names: dict[tuple[str, int], list[str]] = {}
         self._artefacts = ArtefactStore(settings.data_dir / "artefacts")
         self._next: Recommender | None = Recommender.trending_only(settings.popularity, settings.model)
         self._ranker: Ranker | None = None
@@ -85,6 +122,8 @@ class Engine:
         *,
         size: int | None = None,
         publish: bool = True,
+        pipeline: str = DEFAULT,
+        context: Mapping[str, str] = _NO_CONTEXT,
     ) -> list[Recommendations]:
         """A list for each user, made of the user's state as it is now.
 
@@ -92,21 +131,57 @@ class Engine:
             causes: per user the event that the list answers, if one is behind it.
             size: places in a list; as the settings say, when left out.
             publish: the lists are to be published, so each gets its user's next number.
+            pipeline: the name of the one that makes them; each user's arm of an experiment decides for `DEFAULT`.
+            context: categorical features that hold now, before those of the user's record.
         """
-        ranker = self._serving()
-        states = await self._store.read_users(
-            list(causes), length=ranker.length, histogram=ranker.histogram_size, publish=publish
-        )
-        return await self._rank(ranker, causes, states, size)
+        states = await self.read(list(causes), publish=publish)
+        if context:
+            states = [_in_context(user, state, context) for user, state in zip(causes, states, strict=True)]
+        return await self.make(causes, states, size=size, pipeline=pipeline)
 
-    async def explain(self, user: str, item: str) -> Explanation:
+    async def explain(self, user: str, item: str, *, pipeline: str = DEFAULT) -> Explanation:
         """What becomes of an item that the catalogue knows when the user's list is made now."""
         ranker = self._serving()
-        [state] = await self._store.read_users(
-            [user], length=ranker.length, histogram=ranker.histogram_size, publish=False
-        )
+        [state] = await self.read([user], publish=False)
+        chosen = self.pipelines[self._arm(user, pipeline).pipeline or DEFAULT]
+        number, size = self.catalogue.numbers[item], self._settings.lists.size
         async with self._one_at_a_time:
-            return await asyncio.to_thread(ranker.explain, state, ranker.now, self.catalogue.numbers[item])
+            return await asyncio.to_thread(ranker.explain, chosen, state, ranker.now, number, size)
+
+    async def explained_list(
+        self, user: str, size: int, *, pipeline: str = DEFAULT, context: Mapping[str, str] = _NO_CONTEXT
+    ) -> tuple[Recommendations, list[Explanation]]:
+        """A list that is not published, made of the user's state as it is now, and why each of its items is there."""
+        ranker = self._serving()
+        [state] = await self.read([user], publish=False)
+        state = _in_context(user, state, context)
+        arm = self._arm(user, pipeline)
+        variant = CONTROL if arm.drafted else arm.label  # a drafted list has no one pipeline that could explain it
+        name = arm.pipeline or DEFAULT
+        chosen = self.pipelines[name]
+
+        def make() -> tuple[Recommendations, list[Explanation]]:
+            query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
+            [ranked] = ranker.places(query, lists)
+            why = [explained(chosen, query, lists, trace, row) for row in lists.items[0].tolist() if row >= 0]
+            picked = [_Picked(place, name) for place in ranked]
+            return self._list(user, picked, state.list_number, ranker.model, None, variant), why
+
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(make)
+
+    async def trace(self, user: str, *, pipeline: str = DEFAULT) -> Told:
+        """What each stage does when the user's list is made now."""
+        ranker = self._serving()
+        [state] = await self.read([user], publish=False)
+        chosen, size = self.pipelines[self._arm(user, pipeline).pipeline or DEFAULT], self._settings.lists.size
+
+        def told() -> Told:
+            query, lists, trace = ranker.trace(chosen, state, ranker.now, size)
+            return tell(query, lists, trace, lambda row: self.catalogue.ids[ranker.number_of(row)])
+
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(told)
 
     async def related(self, item: str, n: int) -> list[tuple[str, float, str]]:
         """At most `n` items like one that the catalogue knows, with the similarity and its source."""
@@ -117,53 +192,124 @@ class Engine:
 
     async def list_of_nobody(self, user: str, *, size: int) -> Recommendations:
         """A list for a user whose state cannot be read: what is trending."""
-        ranker = self._serving()
-        [made] = await self._rank(ranker, {user: None}, [UserState.empty()], size)
+        [made] = await self.make({user: None}, [UserState.empty()], size=size)
         return made
+
+    def _arm(self, user: str, pipeline: str) -> Arm:
+        """What makes a user's list: the pipeline that is named, or else the user's arm."""
+        return Arm(CONTROL, pipeline) if pipeline != DEFAULT else self._experiments.arm_of(user)
 
     def _serving(self) -> Ranker:
         assert self._ranker is not None, "`take_changes` takes the first model in"
         return self._ranker
 
-    async def _rank(
+    async def read(self, users: Sequence[str], *, publish: bool) -> list[UserState]:
+        """The users' states, for `make`; with `publish` each gets its next list's number."""
+        ranker = self._serving()
+        return await self._store.read_users(
+            users, length=ranker.length, histogram=ranker.histogram_size, publish=publish, friends=_FRIENDS
+        )
+
+    async def make(
         self,
-        ranker: Ranker,
         causes: Mapping[str, Cause | None],
-        states: list[UserState],
-        size: int | None,
+        states: Sequence[UserState],
+        *,
+        size: int | None = None,
+        pipeline: str = DEFAULT,
     ) -> list[Recommendations]:
-        moments = [cause.ts if cause else ranker.now for cause in causes.values()]
+        """Lists of states that were read; the rest is as in `lists`."""
+        ranker = self._serving()
+        asked = list(causes.items())
+        arms = [self._arm(user, pipeline) for user in causes]
+        together: dict[str, list[int]] = {}  # whose lists each pipeline makes
+        for at, arm in enumerate(arms):
+            for name in dict.fromkeys(_pipelines(arm)):
+                together.setdefault(name, []).append(at)
+        places = size or self._settings.lists.size
+
+        def make() -> list[Recommendations]:
+            ranked: dict[tuple[int, str], list[Ranked]] = {}
+            for name, rows in together.items():
+                moments = [cause.ts if cause else ranker.now for _, cause in (asked[at] for at in rows)]
+                lists = ranker.rank(self.pipelines[name], [states[at] for at in rows], moments, places)
+                ranked |= {(at, name): each for at, each in zip(rows, lists, strict=True)}
+            made = []
+            for at, ((user, cause), arm) in enumerate(zip(asked, arms, strict=True)):
+                number = states[at].list_number
+                picked = [[_Picked(place, name) for place in ranked[at, name]] for name in _pipelines(arm)]
+                chosen = picked[0] if len(picked) == 1 else _drafted(picked, places, f"{user}/{number}")
+                made.append(self._list(user, chosen, number, ranker.model, cause, arm.label))
+            return made
+
         async with self._one_at_a_time:
-            lists = await asyncio.to_thread(ranker.rank, states, moments, size or self._settings.lists.size)
-        return [
-            self._list(user, ranked, state.list_number, ranker.model, cause)
-            for (user, cause), state, ranked in zip(causes.items(), states, lists, strict=True)
-        ]
+            return await asyncio.to_thread(make)
 
     def _list(
-        self, user: str, ranked: list[Ranked], number: int, model: Recommender, cause: Cause | None
+        self,
+        user: str,
+        picked: list[_Picked],
+        number: int,
+        model: Recommender,
+        cause: Cause | None,
+        variant: str,
     ) -> Recommendations:
+        ids = self.catalogue.ids
         return Recommendations(
             rec_id=uuid.uuid4().hex,
             user_id=user,
             seq=number,
             items=[
                 ListItem(
-                    item_id=self.catalogue.ids[place.number],
+                    item_id=ids[place.number],
                     score=round(place.score, 6),
-                    sources=_NAMES[place.sources],
+                    sources=self._sources(pipeline, place.sources),
                     reason=self._reason(place),
+                    propensity=None if place.propensity == 1.0 else round(place.propensity, 6),
+                    team=team,
                 )
-                for place in ranked
+                for place, pipeline, team in picked
             ],
             model=model.version,
             index=model.index_name,
             generated_at=int(time.time() * 1000),
+            variant=variant,
             cause=cause,
         )
+
+    def _sources(self, pipeline: str, bits: int) -> list[str]:
+        """The sources' names by their bits, made once: a list names the sources of each of its places."""
+        names = self._names.get((pipeline, bits))
+        if names is None:
+            every = self.pipelines[pipeline].source_names
+            names = self._names[pipeline, bits] = [name for bit, name in enumerate(every) if bits >> bit & 1]
+        return names
 
     def _reason(self, place: Ranked) -> str:
         if place.because is not None:
             item = self.catalogue.items[place.because]
             return f"because you liked {item.title or item.item_id}"
-        return "popular now"
+        return "new here" if place.propensity < 1.0 else "popular now"
+
+
+def _pipelines(arm: Arm) -> list[str]:
+    """The names of the pipelines that make a user's list: one, or two that it is drafted from."""
+    return [name or DEFAULT for name in arm.drafted or (arm.pipeline,)]
+
+
+def _drafted(picked: list[list[_Picked]], size: int, seed: str) -> list[_Picked]:
+    """One list out of two; the same seed drafts the same."""
+    by_number = [{each.place.number: each for each in team} for team in picked]
+    draft = team_draft(list(by_number[0]), list(by_number[1]), size, random.Random(seed))
+    return [
+        by_number[team][number]._replace(team=int(team)) for number, team in zip(draft.items, draft.second, strict=True)
+    ]
+
+
+def _in_context(user: str, state: UserState, context: Mapping[str, str]) -> UserState:
+    """The state with features that hold now put before those of the user's record."""
+    if not context:
+        return state
+    profile = decode_profile(state.profile) or UserRecord(user_id=user)
+    given = {feature: [value] for feature, value in context.items()}
+    return replace(state, profile=encode(msgspec.structs.replace(profile, categorical=profile.categorical | given)))

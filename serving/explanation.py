@@ -1,15 +1,14 @@
-"""Why an item is on a user's list, or why it is not: what one list was made of, looked at from a single item."""
+"""Why an item is on a user's list, or why it is not: a trace of the list, looked at from a single item."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from models.recommender import SOURCES, Candidates, Recommender
+from serving.pipeline.pipeline import Lists, Pipeline, Trace
+from serving.pipeline.query import Query
 
-#: `ranked` items were proposed; the others never came to be scored, for the reason that their name tells.
-Fate = Literal["ranked", "seen", "withdrawn", "not proposed"]
+#: Fates beside the names of the filters that may have left an item out.
+RANKED, NOT_PROPOSED = "ranked", "not proposed"
 
 
 @dataclass(frozen=True)
@@ -17,44 +16,53 @@ class Explanation:
     """What became of an item when a user's list was made.
 
     Attributes:
-        rank: from 1 on, among all candidates; 0 unless the fate is `ranked`.
+        fate: `ranked` when it was scored, `not proposed` when no source named it, else the filter that left it out.
         candidates: how many there were.
+        place: in the list, from 1 on; 0 when it is not on it.
+        rank: by score among all candidates, from 1 on; 0 unless the fate is `ranked`.
         score: the item's, on the scale of the list's scores.
         sources: who proposed the item.
-        parts: by feature, what the item's score owes to being above (or below) the user's mean candidate in it, the
-            largest first; they add up to the score's excess over the mean candidate's.
+        parts: by feature of the scorer and by adjuster, what the item's score owes to being above (or below) the
+            user's mean candidate in it, the largest first; they add up to its excess over the mean candidate's score.
     """
 
-    fate: Fate
+    fate: str
     candidates: int
+    place: int = 0
     rank: int = 0
     score: float = 0.0
     sources: tuple[str, ...] = ()
     parts: tuple[tuple[str, float], ...] = ()
 
 
-def explain_ranked(
-    model: Recommender, candidates: Candidates, scores: npt.NDArray[np.float32], row: int
-) -> Explanation:
-    """The explanation of one row among the candidates of one user, which the model gave these scores (p,)."""
-    found = np.flatnonzero(candidates.items == row)
+def explained(pipeline: Pipeline, query: Query, lists: Lists, trace: Trace, row: int) -> Explanation:
+    """The explanation of one row in the trace of one user's list."""
+    assert trace.candidates is not None and trace.scores is not None, "the pipeline has run"
+    candidates = trace.candidates
     count = len(candidates.items)
+    one, item = np.zeros(1, np.int64), np.array([row], np.int64)
+    listed = np.flatnonzero(lists.items[0] == row)
+    place = int(listed[0]) + 1 if len(listed) else 0
+    found = np.flatnonzero(candidates.items == row)
     if not len(found):
-        return Explanation("not proposed", count)
+        for each in pipeline.filters:
+            if each.removes(query, one, item)[0]:
+                return Explanation(each.name, count)
+        return Explanation(NOT_PROPOSED, count, place)
     at = int(found[0])
+    scores = trace.scores + sum(trace.added.values(), np.zeros(count, np.float32))
     # equal scores stand in the order of their rows, as in a list
     rank = int(np.count_nonzero(scores > scores[at]) + np.count_nonzero(scores[:at] == scores[at])) + 1
-    parts = (candidates.features[at] - candidates.features.mean(axis=0)) * model.blend.weights
-    names = model.blend.names
-    if model.ranker is not None:
-        added = scores - model.blend.score(candidates.features)
-        parts, names = np.append(parts, added[at] - added.mean()), (*names, "ranker")
-    order = np.argsort(-np.abs(parts), kind="stable")
+    blend = query.model.blend
+    of_features = (candidates.features[at] - candidates.features.mean(axis=0)) * blend.weights
+    parts = dict(zip(blend.names, of_features.tolist(), strict=True))
+    parts |= {name: float(added[at] - added.mean()) for name, added in trace.added.items()}
     return Explanation(
-        "ranked",
+        RANKED,
         count,
+        place,
         rank,
         float(scores[at]),
-        tuple(name for bit, name in enumerate(SOURCES) if candidates.sources[at] >> bit & 1),
-        tuple((names[place], float(parts[place])) for place in order.tolist()),
+        tuple(name for bit, name in enumerate(pipeline.source_names) if candidates.sources[at] >> bit & 1),
+        tuple(sorted(parts.items(), key=lambda part: -abs(part[1]))),
     )

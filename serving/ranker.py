@@ -1,18 +1,22 @@
-"""The ranker: the model in service with the catalogue and the live trends, ready to rank users."""
+"""The ranker: the model in service with the catalogue and the live trends, ready to run pipelines for users."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from models.features import hash_tokens, profile_tokens
 from models.popularity import Popularity
-from models.recommender import Ranking, Recommender
+from models.recommender import Recommender
 from models.related import related
 from models.users import UserBatch
-from serving.explanation import Explanation, explain_ranked
+from serving.explanation import Explanation, explained
+from serving.pipeline.items import ItemTable, grown
+from serving.pipeline.pipeline import Lists, Pipeline, Trace
+from serving.pipeline.query import Query
+from serving.pipeline.sources import ONBOARDING
 from streams.catalogue import Catalogue, decode_profile, segments_of
 from streams.events import UserRecord
 from streams.settings import Settings
@@ -23,16 +27,22 @@ from streams.trends import EVERYONE, Floats, Trends
 SEGMENT_SUPPORT = 50.0
 _ABSENT = -1
 
-T = TypeVar("T", bound=np.generic)
-
 
 class Ranked(NamedTuple):
-    """One place of a list: the item's number, its score, its sources as bits, and the number of the item it is like."""
+    """One place of a list.
+
+    Attributes:
+        number: the item's.
+        sources: bits over the pipeline's `source_names`.
+        because: the number of the item that the user liked and that this one is like.
+        propensity: how probable it was to be drawn for this place; 1 unless the place explores.
+    """
 
     number: int
     score: float
     sources: int
     because: int | None
+    propensity: float
 
 
 class Ranker:
@@ -51,6 +61,7 @@ class Ranker:
         self._popularity: dict[str, Popularity] = {}
         self._newest_ts = 0
         self._tokens: dict[str, int] = {}
+        self.items = ItemTable([settings.pipeline, *settings.pipelines.values()])
         self.take_items(range(len(catalogue)))
         self.take_trends(trends.all())
 
@@ -75,12 +86,13 @@ class Ranker:
         if not numbers:
             return
         rows = self.model.admit([self._catalogue.items[number] for number in numbers])
-        self._rows = _grown(self._rows, len(self._catalogue), _ABSENT)
-        self._numbers = _grown(self._numbers, len(self.model.item_ids), _ABSENT)
-        self._allowed = _grown(self._allowed, len(self.model.item_ids), False)
+        self._rows = grown(self._rows, len(self._catalogue), _ABSENT)
+        self._numbers = grown(self._numbers, len(self.model.item_ids), _ABSENT)
+        self._allowed = grown(self._allowed, len(self.model.item_ids), False)
         self._rows[numbers] = rows
         self._numbers[rows] = numbers
         self._allowed[rows] = self._catalogue.available[numbers]
+        self.items.put(rows.tolist(), [self._catalogue.items[number] for number in numbers])
         for popularity in self._popularity.values():
             popularity.grow(len(self.model.item_ids))
 
@@ -93,7 +105,9 @@ class Ranker:
             self._popularity[segment].put(self._rows[numbers[known]], records[known])
             self._newest_ts = max(self._newest_ts, int(records[:, 0].max(initial=0)))
 
-    def rank(self, states: Sequence[UserState], moments: Sequence[int], size: int) -> list[list[Ranked]]:
+    def rank(
+        self, pipeline: Pipeline, states: Sequence[UserState], moments: Sequence[int], size: int
+    ) -> list[list[Ranked]]:
         """The top `size` of each user, at these event times (ms); without history by the trends of their segment."""
         profiles = [decode_profile(state.profile) for state in states]
         groups: dict[str, list[int]] = {}
@@ -101,33 +115,28 @@ class Ranker:
             groups.setdefault(self._trend_of(state, profile), []).append(at)
         lists: list[list[Ranked]] = [[] for _ in states]
         for segment, members in groups.items():
-            batch = self._batch(
-                [states[at] for at in members], [profiles[at] for at in members], [moments[at] for at in members]
-            )
-            ranking = self.model.rank(
-                batch,
-                self._popularity_of(segment),
-                allowed=self._allowed,
-                seen=[self._known_rows(states[at].seen) for at in members],
-                n=size,
-            )
-            for row, at in enumerate(members):
-                lists[at] = self._ranked(ranking, row)
+            some = [states[at] for at in members], [profiles[at] for at in members], [moments[at] for at in members]
+            query = self._query(*some, segment, size)
+            made = pipeline.run(query)
+            for at, ranked in zip(members, self.places(query, made), strict=True):
+                lists[at] = ranked
         return lists
 
-    def explain(self, state: UserState, moment: int, number: int) -> Explanation:
+    def explain(self, pipeline: Pipeline, state: UserState, moment: int, number: int, size: int) -> Explanation:
         """What becomes of an item, by its number, when the user's list is made at that event time (ms)."""
-        row = int(self._rows[number])
-        seen = self._known_rows(state.seen)
-        if not self._allowed[row]:
-            return Explanation("withdrawn", 0)
-        if row in seen:
-            return Explanation("seen", 0)
+        query, lists, trace = self.trace(pipeline, state, moment, size)
+        return explained(pipeline, query, lists, trace, int(self._rows[number]))
+
+    def trace(self, pipeline: Pipeline, state: UserState, moment: int, size: int) -> tuple[Query, Lists, Trace]:
+        """A user's list made at that event time (ms), watched stage by stage."""
         profile = decode_profile(state.profile)
-        popularity = self._popularity_of(self._trend_of(state, profile))
-        batch = self._batch([state], [profile], [moment])
-        candidates = self.model.candidates(batch, popularity, self._allowed, [seen])
-        return explain_ranked(self.model, candidates, self.model.score(batch, popularity, candidates).scores, row)
+        query = self._query([state], [profile], [moment], self._trend_of(state, profile), size)
+        trace = Trace()
+        return query, pipeline.run(query, trace), trace
+
+    def number_of(self, row: int) -> int:
+        """The number of the item of a row."""
+        return int(self._numbers[row])
 
     def related(self, number: int, n: int) -> list[tuple[int, float, str]]:
         """Items like one, the nearest first: number, similarity, and which source knows them to be alike."""
@@ -160,6 +169,29 @@ class Ranker:
         rows: npt.NDArray[np.int32] = self._rows[numbers[numbers < len(self._rows)]]
         return rows
 
+    def _query(
+        self,
+        states: Sequence[UserState],
+        profiles: Sequence[UserRecord | None],
+        moments: Sequence[int],
+        segment: str,
+        size: int,
+    ) -> Query:
+        return Query(
+            model=self.model,
+            items=self.items,
+            users=self._batch(states, profiles, moments),
+            profiles=profiles,
+            seen=[self._known_rows(state.seen) for state in states],
+            shown=[self._known_rows(state.shown) for state in states],
+            friends=[self._known_rows(state.friends) for state in states],
+            popularity=self._popularity_of(segment),
+            available=self._allowed[: len(self.model.item_ids)],
+            size=size,
+            segments=[segments_of(profile, self._settings) if profile else [] for profile in profiles],
+            trends_of=self._popularity.get,
+        )
+
     def _batch(
         self, states: Sequence[UserState], profiles: Sequence[UserRecord | None], moments: Sequence[int]
     ) -> UserBatch:
@@ -174,6 +206,9 @@ class Ranker:
         weights = np.zeros((size, config.histogram_size), np.float32)
         for at, (state, profile) in enumerate(zip(states, profiles, strict=True)):
             sequence = state.sequence[state.sequence["item"] < len(self._rows)][-length:]
+            entries = state.histogram[: config.histogram_size]
+            if not entries and profile is not None:  # what was chosen at the start stands in for what is not there yet
+                entries = [(key, 1.0) for key in profile.categorical.get(ONBOARDING, ())[: config.histogram_size]]
             if len(sequence):
                 start = length - len(sequence)
                 items[at, start:] = self._rows[sequence["item"]]
@@ -183,7 +218,6 @@ class Ranker:
             if profile is not None:
                 tokens = profile_tokens(profile.categorical, profile.numeric)[: config.profile_size]
                 profile_table[at, : len(tokens)] = [self._token(token) for token in tokens]
-            entries = state.histogram[: config.histogram_size]
             if entries:
                 histogram[at, : len(entries)] = [self._token(key) for key, _ in entries]
                 shares = np.array([weight for _, weight in entries])
@@ -205,18 +239,17 @@ class Ranker:
             token = self._tokens[text] = int(hash_tokens([text], self.model.config.token_buckets)[0])
         return token
 
-    def _ranked(self, ranking: Ranking, row: int) -> list[Ranked]:
-        numbers = self._numbers
+    def places(self, query: Query, lists: Lists) -> list[list[Ranked]]:
+        """The places of lists that a pipeline made for the query's users."""
+        because = self.model.because(query.users, lists.items)
+        numbers = np.where(lists.items >= 0, self._numbers[np.maximum(lists.items, 0)], _ABSENT).tolist()
+        likes = np.where(because >= 0, self._numbers[np.maximum(because, 0)], _ABSENT).tolist()
+        columns = numbers, lists.scores.tolist(), lists.sources.tolist(), likes, lists.propensity.tolist()
         return [
-            Ranked(int(numbers[item]), float(score), int(sources), int(numbers[like]) if like >= 0 else None)
-            for item, score, sources, like in zip(
-                ranking.items[row], ranking.scores[row], ranking.sources[row], ranking.because[row], strict=True
-            )
-            if item >= 0
+            [
+                Ranked(number, score, sources, like if like >= 0 else None, propensity)
+                for number, score, sources, like, propensity in zip(*places, strict=True)
+                if number >= 0
+            ]
+            for places in zip(*columns, strict=True)
         ]
-
-
-def _grown(array: npt.NDArray[T], size: int, fill: int | bool) -> npt.NDArray[T]:
-    grown = np.full(max(size, len(array)), fill, array.dtype)
-    grown[: len(array)] = array
-    return grown

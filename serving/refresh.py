@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from serving.engine import Engine
 from streams.events import Cause, encode
 from streams.settings import Settings
-from streams.state import Store
+from streams.state import Store, UserState
 
 #: Sends one list (or, with None, its withdrawal) to the recommendations topic; the inner awaitable is its arrival.
 Publish = Callable[[str, bytes | None], Awaitable[Awaitable[object]]]
@@ -50,25 +50,31 @@ class Refresh:
         """Publish what several batches owe, then acknowledge them: each user one list, for the newest cause.
 
         The model, the catalogue and the trends are brought up to date before each micro-batch, so a new model is
-        swapped in between two of them.
+        swapped in between two of them. While one is made, the states of the next are read.
         """
         causes: dict[str, Cause | None] = {}
         for batch in owed:
             for user, cause in batch.causes.items():
                 causes[user] = cause or causes.get(user)
         users = list(causes)
-        for start in range(0, max(len(users), 1), self._size):
-            await self._engine.take_changes()
-            await self._refresh({user: causes[user] for user in users[start : start + self._size]})
+        parts = [users[start : start + self._size] for start in range(0, len(users), self._size)]
+        await self._engine.take_changes()
+        reading = asyncio.create_task(self._engine.read(parts[0], publish=True)) if parts else None
+        for at, part in enumerate(parts):
+            assert reading is not None
+            states = await reading
+            if at + 1 < len(parts):
+                reading = asyncio.create_task(self._engine.read(parts[at + 1], publish=True))
+            if at:
+                await self._engine.take_changes()
+            await self._refresh({user: causes[user] for user in part}, states)
         arrivals = [await self._publish(user, None) for batch in owed for user in batch.erased]
         await asyncio.gather(*arrivals, *(arrival for batch in owed for arrival in batch.pending))
         for batch in owed:
             batch.acknowledge()
 
-    async def _refresh(self, causes: Mapping[str, Cause | None]) -> None:
-        if not causes:
-            return
-        payloads = [(made.user_id, encode(made)) for made in await self._engine.lists(causes)]
+    async def _refresh(self, causes: Mapping[str, Cause | None], states: Sequence[UserState]) -> None:
+        payloads = [(made.user_id, encode(made)) for made in await self._engine.make(causes, states)]
         arrivals = [await self._publish(user, payload) for user, payload in payloads]
         await asyncio.gather(self._store.put_lists(payloads), *arrivals)
         self._count(causes.values())

@@ -104,13 +104,19 @@ class UserRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
     text: Text = {}
 
 
-class ListItem(Struct, frozen=True, kw_only=True):
-    """One place of a list: `sources` names the candidate sources that proposed the item."""
+class ListItem(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One place of a list: `sources` names the candidate sources that proposed the item.
+
+    `propensity` is there where the item was drawn for its place: how probable that was. `team` is there in an
+    interleaved list: the number of the experiment's arm, 0 or 1, whose pipeline picked the item.
+    """
 
     item_id: str
     score: float
     sources: list[str]
     reason: str
+    propensity: Annotated[float, Meta(gt=0, le=1)] | None = None
+    team: Annotated[int, Meta(ge=0, le=1)] | None = None
 
 
 class Cause(Struct, frozen=True, kw_only=True):

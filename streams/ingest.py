@@ -46,11 +46,12 @@ class _Read(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """A batch made ready: per user its events and the cause of a list, and what could not be used."""
+    """A batch made ready: per user its events, the cause of a list and whom it follows; what could not be used."""
 
     batch: RecordBatch
     events: dict[str, list[UserEvent]]
     causes: dict[str, Cause]
+    follows: dict[str, list[tuple[int, str]]]
     dead: list[DeadLetter]
 
 
@@ -88,15 +89,18 @@ async def read_batch(batch: RecordBatch, catalogue: Catalogue, settings: Setting
         await catalogue.number([r.event.item_id for r in reads if r.event.item_id])
     events: dict[str, list[UserEvent]] = {}
     last: dict[str, _Read] = {}
+    follows: dict[str, list[tuple[int, str]]] = {}
     for read in reads:
         user = read.event.user_id
+        if read.event.target_user_id is not None and read.event.type == "follow":
+            follows.setdefault(user, []).append((read.event.ts, read.event.target_user_id))
         events.setdefault(user, []).append(_user_event(read, catalogue, settings))
         last[user] = read
     causes = {
         user: Cause(event_id=event.event_id or "", ts=event.ts, arrived_at=max(record.timestamp, 0))
         for user, (record, event) in last.items()
     }
-    return Reads(batch, events, causes, dead)
+    return Reads(batch, events, causes, follows, dead)
 
 
 class Lane:
@@ -123,6 +127,8 @@ async def ingest(reads: Reads, log_id: str, store: Store, lane: Lane) -> Ingeste
     async with lane.users:
         lane.unsettled.append(batch.first_offset)
         verdicts, segments = await store.apply_users(fence, reads.events, unsettled=min(lane.unsettled))
+        if reads.follows:
+            await store.follow(reads.follows)
     async with lane.items:
         tallies = [(letter.offset, "dead_letters") for letter in done.dead]
         item_events: list[ItemEvent] = []

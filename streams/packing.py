@@ -10,11 +10,11 @@ import numpy as np
 
 from models.histograms import histogram_weight
 from models.interactions import NO_ITEM
-from models.labels import CONSUMING, Grade
+from models.labels import CONSUMING, Action, Grade
 from models.popularity import Popularity, PopularityConfig
 
-#: What is kept of one event: its id's digest, item number, action, label, whether it is an action on the item (else it
-#: is kept for its id alone), strength, event time in ms.
+#: What is kept of one event: its id's digest, item number, action, label, whether it is an action on the item (an
+#: impression or what else it may be is not, and is kept for as long as its id), strength, event time in ms.
 RECORD: Final = np.dtype(
     [
         ("id", "<u8"),
@@ -71,6 +71,7 @@ def pack_user_events(users: Iterable[Sequence[UserEvent]], half_life_ms: float) 
         for offset, event_id, ts, item, grade, keys in events:
             action, strength, label, _ = grade
             is_action = item != NO_ITEM and action in CONSUMING
+            on_item = is_action or (item != NO_ITEM and action == Action.IMPRESSION)
             weight = histogram_weight(action, strength, label) if is_action else 0.0
             if weight > 0 and keys:
                 flat += offset, weight * 2.0 ** ((ts - newest) / half_life_ms), len(keys)
@@ -78,9 +79,7 @@ def pack_user_events(users: Iterable[Sequence[UserEvent]], half_life_ms: float) 
             else:
                 flat += offset, 0, 0
             digest = hashlib.blake2b(event_id.encode(), digest_size=8).digest()
-            records.append(
-                _RECORD_STRUCT.pack(digest, item if is_action else 0, action, label, is_action, strength, ts)
-            )
+            records.append(_RECORD_STRUCT.pack(digest, item if on_item else 0, action, label, is_action, strength, ts))
         numbers += newest, len(own), len(events)
         numbers += [names.setdefault(HISTOGRAM + key, len(names) + 1) for key in own]
         numbers += flat

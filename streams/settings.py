@@ -11,7 +11,15 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -26,6 +34,8 @@ from pydantic_settings import SettingsError as SourceError
 from models.config import TrainingConfig
 from models.labels import LabelRules
 from models.popularity import PopularityConfig
+from streams.online_settings import ExperimentsSettings, OnlineSettings
+from streams.sections import Positive, PositiveSeconds, Section
 from streams.targets import EMBEDDED, KafkaTarget, RedisTarget, Url, redacted
 
 log = logging.getLogger(__name__)
@@ -87,15 +97,7 @@ def _nearest(name: str, names: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
-
-
-Positive = Annotated[int, Field(gt=0)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
-
-
-class IngestSettings(_Section):
+class IngestSettings(Section):
     """What is read from the topics, and how much of a user is kept."""
 
     batch_max: Positive = Field(2000, description="the most records handled at once")
@@ -106,6 +108,7 @@ class IngestSettings(_Section):
         "accept", description="an event on an item that the catalogue does not know: take it, or make it a dead letter"
     )
     sequence_length: Positive = Field(200, description="actions kept of each user")
+    follows_max: Positive = Field(200, description="of those whom a user follows, how many are kept")
     seen_max: Positive = Field(5000, description="items remembered as seen by each user")
     recent_event_ids: Positive = Field(128, description="event ids remembered of each user, to know a copy by")
     histogram_half_life_s: PositiveSeconds = Field(
@@ -117,14 +120,143 @@ class IngestSettings(_Section):
     )
 
 
-class ListSettings(_Section):
+class ListSettings(Section):
     """The published lists."""
 
     size: Positive = Field(20, description="items in a list")
     refresh_batch: Positive = Field(256, description="the most users refreshed at once")
 
 
-class TrainingSettings(_Section):
+class FreshnessSettings(Section):
+    """What was published lately."""
+
+    boost: float = Field(0.0, description="added to the score of what was published this moment")
+    half_life_days: PositiveSeconds = Field(7.0, description="age at which half of the boost is left")
+    new_days: PositiveSeconds = Field(14.0, description="age up to which an item is a new release")
+
+
+class DiversitySettings(Section):
+    """How unlike each other the items of a list are to be."""
+
+    kind: Literal["mmr", "dpp", "none"] = Field(
+        "mmr", description="maximal marginal relevance, a determinantal point process, or the order of scores"
+    )
+    strength: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="mmr: what likeness to an item chosen before takes from a score; dpp: between 0 and 1"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "dpp" and self.strength >= 1:
+            raise ValueError("a dpp's strength must be below 1, at which scores would not count at all")
+        return self
+
+
+class CalibrationSettings(Section):
+    """How near a list's shares of a feature are to be to those of the user's history."""
+
+    feature: str = Field("genre", description="the categorical feature")
+    strength: Annotated[float, Field(ge=0)] = Field(0.0, description="what its divergence takes from a score")
+
+
+class ExplorationSettings(Section):
+    """A place for new items, drawn by Thompson sampling."""
+
+    rate: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="the share of lists that explore")
+    place: Positive = Field(12, description="the place of the list, from 1 on")
+    pool: Positive = Field(50, description="new items to draw from")
+    likes_below: PositiveSeconds = Field(
+        20.0, description="decayed positives from which on an item is not new any more"
+    )
+
+
+class MaturitySettings(Section):
+    """For which age an item is, and how old a user is, in years."""
+
+    least_age: str = Field("min_age", description="an item's numeric feature: the least age")
+    certificate: str = Field("certificate", description="an item's categorical feature: its certificate")
+    certificates: dict[str, float] = Field(
+        {"G": 0.0, "PG": 8.0, "PG-13": 13.0, "R": 17.0, "NC-17": 18.0, "TV-PG": 8.0, "TV-14": 14.0, "TV-MA": 17.0}
+        | {str(years): float(years) for years in (6, 7, 12, 15, 16, 18)},
+        description="the least age of each certificate",
+    )
+    age: str = Field("age", description="a user's feature: a number, or a group such as 25-34")
+    limit: str = Field("max_age_rating", description="a user's numeric feature: shown nothing for older people")
+    unknown_age: float = Field(120.0, description="the age of a user whose record does not say")
+
+
+class CountrySettings(Section):
+    """Where an item may be shown."""
+
+    feature: str = Field("country", description="a user's feature")
+    only_in: str = Field("available_in", description="an item's feature: the only countries it may be shown in")
+    not_in: str = Field("blocked_in", description="an item's feature: countries it may not be shown in")
+
+
+class ContinueSettings(Section):
+    """What counts as begun and not finished."""
+
+    least: float = Field(0.1, description="share watched from which on an item was begun")
+    most: float = Field(0.8, description="share watched from which on it was finished")
+    within_days: PositiveSeconds = Field(14.0, description="how long it can be gone on with")
+
+
+class OnboardingSettings(Section):
+    """Choices made at the start: the profile's features `onboarding` (as genre=Drama) and `onboarding_items` (ids)."""
+
+    actions: Positive = Field(5, description="actions after which they count no more")
+    boost: float = Field(5.0, description="added to the score of what fits them all, less with each action")
+
+
+class RuleSettings(Section):
+    """What to do with some items whatever the models say."""
+
+    match: Annotated[str, Field(pattern=r"^[^=]+=.+$")] = Field(description="item=ID, or a feature as genre=Drama")
+    action: Literal["boost", "demote", "pin", "remove"] = Field(description="what to do with them")
+    by: float = Field(1.0, description="how much a boost adds or a demotion takes")
+
+
+class PipelineSettings(Section):
+    """How a list is made. A component is named, or given as the import path package.module:Class."""
+
+    sources: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        {
+            "sequence": 100,
+            "two_tower": 100,
+            "trending": 100,
+            "neighbours": 100,
+            "segment_trending": 50,
+            "new_releases": 50,
+            "onboarding": 100,
+            "friends": 50,
+        },
+        description="who proposes candidates, and how many each; 0 takes one out",
+    )
+    filters: tuple[str, ...] = Field(
+        ("withdrawn", "hidden", "disliked", "seen", "fatigue", "country", "maturity"),
+        description="what drops candidates, in this order",
+    )
+    adjusters: tuple[str, ...] = Field(("freshness", "onboarding"), description="what adds to scores")
+    late_filters: tuple[str, ...] = Field((), description="what drops from the finished list, which then moves up")
+    reserve: Positive = Field(60, description="the best candidates, which a list is chosen from")
+    caps: dict[str, Positive] = Field({}, description="per feature, the most items of a list with the same value")
+    provider: str = Field("creator", description="the feature by whose values exposure is measured")
+    fatigue: Positive = Field(8, description="times shown, and never turned to, after which an item is left out")
+    segment_half_life: Annotated[int, Field(ge=0)] = Field(
+        1, description="which of popularity.half_lives_s segment_trending takes, from 0 on"
+    )
+    freshness: FreshnessSettings = FreshnessSettings()
+    diversity: DiversitySettings = DiversitySettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+    exploration: ExplorationSettings = ExplorationSettings()
+    maturity: MaturitySettings = MaturitySettings()
+    countries: CountrySettings = CountrySettings()
+    continue_watching: ContinueSettings = ContinueSettings()
+    onboarding: OnboardingSettings = OnboardingSettings()
+    rules: tuple[RuleSettings, ...] = Field((), description="what to boost, demote, pin or remove")
+
+
+class TrainingSettings(Section):
     """When to train, and on how much. Periods in seconds are event time unless they say otherwise."""
 
     first_events: Positive = Field(2000, description="events before the first training")
@@ -151,7 +283,7 @@ Scope = Literal["read", "write", "admin"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class ApiSettings(_Section):
+class ApiSettings(Section):
     """The HTTP API."""
 
     host: str = Field("127.0.0.1", description="the address it listens on; one that others reach needs tokens")
@@ -160,6 +292,9 @@ class ApiSettings(_Section):
         {},
         description="SHA-256 of each token (`millstream api-token` makes one) and its scopes: read, write, admin; "
         "with none set, whoever reaches it may do everything",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="pages that browsers may use the API from, as https://shop.example; none, when empty"
     )
     rate_per_s: PositiveSeconds = Field(1000.0, description="requests a second that one client may make for long")
     burst: Positive = Field(2000, description="requests that one client may make at once")
@@ -204,8 +339,14 @@ class Settings(BaseSettings):
     popularity: Annotated[PopularityConfig, _strict(PopularityConfig)] = PopularityConfig()
     labels: Annotated[LabelRules, _strict(LabelRules)] = LabelRules()
     lists: ListSettings = ListSettings()
+    pipeline: PipelineSettings = PipelineSettings()
+    pipelines: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")], PipelineSettings] = Field(
+        {}, description="other pipelines by name: one for each other surface, or for an arm of an experiment"
+    )
     training: TrainingSettings = TrainingSettings()
     api: ApiSettings = ApiSettings()
+    online: OnlineSettings = OnlineSettings()
+    experiments: ExperimentsSettings = ExperimentsSettings()
     model: Annotated[TrainingConfig, _strict(TrainingConfig)] = TrainingConfig()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

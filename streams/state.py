@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError, RedisError
 
+from models.labels import POSITIVE, Action
 from streams.packing import HISTOGRAM, RECORD, ItemEvent, UserEvent, pack, pack_item_events, pack_user_events
 from streams.settings import Settings
 
@@ -30,6 +31,11 @@ log = logging.getLogger(__name__)
 #: A script has Redis for itself; and what fits the processor's cache takes less time in sum.
 _USERS_PER_CALL: Final = 256
 _SCRIPTS: Final = Path(__file__).parent / "lua"
+
+#: Of so many newest events of each of those followed, what was liked counts.
+_FRIENDS_EVENTS: Final = 20
+_HISTOGRAM_BYTE: Final = ord(HISTOGRAM)
+_NO_ITEMS: Final = np.zeros(0, np.uint32)
 
 #: Verdicts of `apply_users` on an event.
 APPLIED, REDELIVERED, COPY = "a", "r", "d"
@@ -45,6 +51,8 @@ class UserState:
         seen: (m,) item numbers.
         histogram: keys and their weights, heaviest first, scaled alike.
         profile: the user's record as JSON, or empty.
+        shown: (k,) item numbers of the newest impressions; an item comes as often as it was shown.
+        friends: (f,) item numbers that those whom the user follows liked last, the oldest first.
     """
 
     list_number: int
@@ -52,6 +60,8 @@ class UserState:
     seen: npt.NDArray[np.uint32]
     histogram: list[tuple[str, float]]
     profile: bytes
+    shown: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    friends: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
 
     @classmethod
     def empty(cls) -> "UserState":
@@ -172,19 +182,52 @@ class Store:
         return verdicts, segments
 
     async def read_users(
-        self, users: Sequence[str], *, histogram: int, length: int, publish: bool = True
+        self, users: Sequence[str], *, histogram: int, length: int, publish: bool = True, friends: int = 0
     ) -> list[UserState]:
-        """The state of users, each with the number of its next list; unless it is to `publish`, of its last one."""
-        parts = ("state", "recent", "profile")
-        arguments = [histogram, int(publish)]
+        """The state of users, each with the number of its next list; unless it is to `publish`, of its last one.
+
+        Args:
+            histogram, length: the entries and actions wanted.
+            friends: of so many of those followed last, what they liked is read too.
+        """
+        parts = ("state", "recent", "profile", "follows")
         groups = self._per_call(users)
-        calls = [([key for user in group for key in self.user_keys(user, *parts)], arguments) for group in groups]
-        answers = await self._run("read_users", calls)
-        return [_user_state(row, length) for answer in answers for row in answer]
+        calls = [
+            ([key for user in group for key in self.user_keys(user, *parts)], [int(publish), friends])
+            for group in groups
+        ]
+        rows = [row for answer in await self._run("read_users", calls) for row in answer]
+        states = [_user_state(row, length, histogram) for row in rows]
+        followed = sorted({friend.decode() for row in rows for friend in row[-1]})
+        if not followed:
+            return states
+        liked = dict(zip(followed, await self._liked_last(followed), strict=True))
+        return [
+            replace(state, friends=np.concatenate([liked[friend.decode()] for friend in row[-1]][::-1]))
+            if row[-1]
+            else state
+            for state, row in zip(states, rows, strict=True)
+        ]
+
+    async def _liked_last(self, users: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
+        pipeline = self.client.pipeline(transaction=False)
+        for user in users:
+            pipeline.getrange(*self.user_keys(user, "recent"), -RECORD.itemsize * _FRIENDS_EVENTS, -1)
+        records = [np.frombuffer(raw, RECORD) for raw in await pipeline.execute()]
+        return [each["item"][each["is_action"] & (each["label"] == POSITIVE)] for each in records]
+
+    async def follow(self, users: dict[str, list[tuple[int, str]]]) -> None:
+        """Keep whom users follow, each as event time and user id."""
+        most = self._settings.ingest.follows_max
+        calls = [
+            (self.user_keys(user, "state", "follows"), [most, *(part for each in followed for part in each)])
+            for user, followed in users.items()
+        ]
+        await self._run("follow", calls)
 
     async def put_user(self, fence: str, offset: int, user_id: str, profile: bytes, segments: Sequence[str]) -> bool:
         """Keep a user's profile, or erase the user when `profile` is empty; False when it was applied before."""
-        keys = self.user_keys(user_id, "state", "recent", "profile", "list")
+        keys = self.user_keys(user_id, "state", "recent", "profile", "list", "follows")
         [answer] = await self._run("put_user", [(keys, [fence, offset, profile, "\x1f".join(segments)])])
         return bool(answer)
 
@@ -258,8 +301,8 @@ class Store:
             else:  # too far behind: all there is, which is at least as new
                 known = newest
                 rows = [row async for row in self.client.hscan_iter(keys[0], count=5000)]
-            for field, record in rows:
-                segment, _, item = field.decode().rpartition("\x1f")
+            for name, record in rows:
+                segment, _, item = name.decode().rpartition("\x1f")
                 numbers, records = changed.setdefault(segment, ([], []))
                 numbers.append(int(item))
                 records.append(record)
@@ -363,15 +406,36 @@ def _sha(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()  # the name Redis gives a script
 
 
-def _user_state(row: Sequence[Any], length: int) -> UserState:
-    number, recent, old_seen, histogram, profile = row
-    records = np.frombuffer(recent, RECORD)
-    actions = records[records["is_action"]]
-    seen = np.concatenate([np.frombuffer(old_seen, "<u4"), actions["item"]])
+def _user_state(row: Sequence[Any], length: int, histogram: int) -> UserState:
+    number, recent, fields, profile, _ = row
+    records = np.frombuffer(recent or b"", RECORD)
+    is_action = records["is_action"]
+    shown = records["item"][records["action"] == Action.IMPRESSION] if not is_action.all() else _NO_ITEMS
+    actions = records[is_action]
+    seen = actions["item"]
+    names: list[bytes] = []
+    weights: list[bytes] = []
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
+        if name[0] == _HISTOGRAM_BYTE:
+            names.append(name)
+            weights.append(value)
+        elif name == b"seen":
+            seen = np.concatenate([np.frombuffer(value, "<u4"), seen])
+        elif name == b"lists" and not number:
+            number = value
+    heaviest = _heaviest(names, np.frombuffer(b"".join(weights), "<f8"), histogram)
     actions = actions[-length:]
-    late = np.diff(actions["ts"]) < 0
-    if late.any():
-        actions = actions[np.argsort(actions["ts"], kind="stable")]
-    weights = np.frombuffer(b"".join(histogram[1::2]), "<f8").tolist()
-    keys = [key.decode().removeprefix(HISTOGRAM) for key in histogram[::2]]
-    return UserState(int(number), actions, seen, list(zip(keys, weights, strict=True)), profile)
+    ts = actions["ts"]
+    if (ts[1:] < ts[:-1]).any():
+        actions = actions[np.argsort(ts, kind="stable")]
+    return UserState(int(number or 0), actions, seen, heaviest, profile or b"", shown)
+
+
+def _heaviest(names: list[bytes], weights: npt.NDArray[np.float64], count: int) -> list[tuple[str, float]]:
+    """The heaviest entries of a histogram, equal ones in the order of their names."""
+    kept = np.arange(len(weights))
+    if len(weights) > count > 0:
+        kept = np.flatnonzero(weights >= np.partition(weights, len(weights) - count)[len(weights) - count])
+    entries = [(names[at], weight) for at, weight in zip(kept.tolist(), weights[kept].tolist(), strict=True)]
+    entries.sort(key=lambda entry: (-entry[1], entry[0]))
+    return [(name[1:].decode(), weight) for name, weight in entries[:count]]

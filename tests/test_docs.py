@@ -1,6 +1,7 @@
 """The pages under docs/ name only what exists: files, folders, commands and settings."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import click
@@ -43,3 +44,9 @@ def test_every_command_exists(page: Path) -> None:
 def test_every_file_of_ours_that_is_named_is_there(page: Path) -> None:
     for path in re.findall(r"`((?:deploy|docs|models|serving|streams|tests)/[\w./]+\.\w+)`", page.read_text()):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```toml" in page.read_text()], ids=lambda page: page.name)
+def test_every_example_of_settings_can_be_used(page: Path) -> None:
+    for block in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL):
+        Settings(**tomllib.loads(block))

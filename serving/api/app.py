@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
-from serving.api import health, reads, reasons, writes
+from serving.api import health, online, reads, reasons, writes
 from serving.api.access import Bounds
 from serving.api.live import Live
 from serving.api.metrics import Metrics, Timed
@@ -30,6 +31,8 @@ def make_api(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         live = Live(settings)
         app.state.live = live
+        for collector in (live.system, live.gauges):
+            app.state.metrics.registry.register(collector)
         async with live.open():
             yield
 
@@ -37,8 +40,15 @@ def make_api(settings: Settings) -> FastAPI:
     app.state.metrics = Metrics()
     app.add_middleware(Bounds, settings=settings.api)
     app.add_middleware(Timed, metrics=app.state.metrics)
+    if settings.api.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.api.cors_origins),
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
     tell_problems(app)
-    for router in (reads.router, reasons.router, writes.router, health.router):
+    for router in (reads.router, reasons.router, online.router, writes.router, health.router):
         app.include_router(router)
     generated = app.openapi
 

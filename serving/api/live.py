@@ -5,7 +5,8 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -14,7 +15,13 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from serving.api.gathering import Gathering
-from serving.engine import Engine
+from serving.api.system import System
+from serving.engine import DEFAULT, Engine
+from serving.experiments.report import Report
+from serving.explanation import Explanation
+from serving.online.follower import Follower
+from serving.online.gauges import Gauges
+from serving.online.tally import Tally
 from streams.catalogue import Catalogue
 from streams.events import Recommendations
 from streams.settings import Settings
@@ -30,16 +37,46 @@ _REMEMBERED: Final = 10_000
 #: Lists that a listener may lag behind before it is cut off.
 _QUEUE: Final = 1_000
 _RETRY_S: Final = 1.0
+_CANCEL_AGAIN_S: Final = 0.5
 #: What a call to Redis raises while it is away.
 AWAY = (RedisError, OSError, asyncio.TimeoutError)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a list.
+
+    Attributes:
+        without: items not to list.
+        pipeline: the name of the one that is to make it.
+        context: categorical features that hold now.
+        explained: why each item is there is to be told, so it is made now.
+    """
+
+    size: int
+    without: frozenset[str] = frozenset()
+    pipeline: str = DEFAULT
+    context: Mapping[str, str] = field(default_factory=dict)
+    explained: bool = False
+
+    @property
+    def like_the_others(self) -> bool:
+        """Whether the pipeline and the user's state alone make it."""
+        return self.pipeline == DEFAULT and not self.context and not self.explained
+
+    @property
+    def like_published(self) -> bool:
+        """Whether a published list may answer it."""
+        return self.like_the_others and not self.without
+
+
 class Served(NamedTuple):
-    """A list, where it came from, and what was away when it could not be had as it should."""
+    """A list, where it came from, what was away when it could not be had as it should, and why each item is there."""
 
     recommendations: Recommendations
     origin: Origin
     degraded: str | None = None
+    why: Mapping[str, Explanation] | None = None
 
 
 class Live:
@@ -52,6 +89,11 @@ class Live:
         self.engine = Engine(settings, self.store, Catalogue(self.store))
         self._gathering = Gathering(self.engine)
         self.producer = AIOKafkaProducer(acks="all", **settings.kafka.aiokafka_options())
+        self.tally = Tally(settings, self.engine.catalogue)
+        self.report = Report(self.tally.ledgers)
+        self.follower = Follower(settings, self.store, self.tally, self.producer.partitions_for)
+        self.gauges = Gauges(self.tally, self.follower, self.report)
+        self.system = System(settings.data_dir / "artefacts")
         self.warm = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending = False
@@ -66,15 +108,13 @@ class Live:
         await self.producer.start()
         tasks = [
             asyncio.create_task(work)
-            for work in (self.engine.follow_model(_nothing), self._keep_up(), self._follow_lists())
+            for work in (self.engine.follow_model(_nothing), self._keep_up(), self._follow_lists(), self._measure())
         ]
         try:
             yield self
         finally:
             self._end_streams()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await ended(tasks)
             await self.producer.stop()
             await self.store.close()
 
@@ -88,20 +128,46 @@ class Live:
                 await asyncio.sleep(_RETRY_S)
             await asyncio.sleep(self.settings.api.sync_s)
 
+    async def _measure(self) -> None:
+        """Count what users make of their lists, once the items are known."""
+        while not self.warm:
+            await asyncio.sleep(self.settings.api.sync_s)
+        if self.settings.online.enabled:
+            await self.follower.follow()
+
     # -- lists
 
-    async def recommendations(self, user: str, size: int, without: Collection[str]) -> Served:
+    async def recommendations(self, user: str, asked: Asked) -> Served:
         """The list that answers all that the user has done: the published one, or one made now.
 
         When Redis is away: the list last seen of the user, or else what is trending.
         """
+        size, without = asked.size, asked.without
         try:
-            published = await self._published(user)
-            if published is not None and size <= self.settings.lists.size and not without:
-                return Served(_trimmed(published, size, without), "published")
-            made = await self._gathering.list(user, size + len(without))
+            if asked.like_published:
+                published = await self._published(user)
+                if published is not None and size <= self.settings.lists.size:
+                    return Served(_trimmed(published, size, without), "published")
+            if asked.explained:
+                made, why = await self.engine.explained_list(
+                    user, size + len(without), pipeline=asked.pipeline, context=asked.context
+                )
+                self.tally.take_list(made, now_ms(), published=False)
+                reasons = dict(zip((place.item_id for place in made.items), why, strict=True))
+                return Served(_trimmed(made, size, without), "computed", why=reasons)
+            if asked.like_the_others:
+                made = await self._gathering.list(user, size + len(without))
+            else:
+                [made] = await self.engine.lists(
+                    {user: None},
+                    size=size + len(without),
+                    publish=False,
+                    pipeline=asked.pipeline,
+                    context=asked.context,
+                )
         except AWAY as error:
             return await self._without_state(user, size, without, f"Redis is away: {error}")
+        self.tally.take_list(made, now_ms(), published=False)  # it is not on the topic, and is acted on all the same
         return Served(_trimmed(made, size, without), "computed")
 
     async def _published(self, user: str) -> Recommendations | None:
@@ -139,8 +205,8 @@ class Live:
 
     async def _hear_lists(self) -> None:
         consumer = AIOKafkaConsumer(enable_auto_commit=False, **self.settings.kafka.aiokafka_options())
-        await consumer.start()
         try:
+            await consumer.start()
             topic = self.names.recommendations
             partitions = [TopicPartition(topic, n) for n in sorted(await self.producer.partitions_for(topic))]
             consumer.assign(partitions)
@@ -218,6 +284,15 @@ class Live:
 def _trimmed(made: Recommendations, size: int, without: Collection[str]) -> Recommendations:
     items = [place for place in made.items if place.item_id not in without][:size]
     return msgspec.structs.replace(made, items=items)
+
+
+async def ended(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: a client library may take a cancellation for its own time limit's."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=_CANCEL_AGAIN_S)
 
 
 async def _nothing() -> None:

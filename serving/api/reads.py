@@ -4,18 +4,28 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 from starlette.responses import StreamingResponse
 
 from serving.api.access import needs
-from serving.api.live import Live, Origin, Served
+from serving.api.live import Asked, Live, Origin, Served
 from serving.api.problems import Problem, described
+from serving.engine import DEFAULT
+from serving.explanation import Explanation
 from streams.events import MAX_ID, encode
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(needs("read"))])
 
 UserId = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="the user, as events name it")]
+ContextFeature = Annotated[str, StringConstraints(pattern=r"^[^=]{1,64}=.{1,256}$")]
 ItemId = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="the item, as events name it")]
+
+
+class Part(BaseModel):
+    """What one feature or adjuster adds to a score."""
+
+    feature: str
+    adds: float = Field(description="against the user's mean candidate")
 
 
 class Place(BaseModel):
@@ -26,6 +36,8 @@ class Place(BaseModel):
     score: float
     sources: list[str] = Field(description="who proposed the item")
     reason: str = Field(description="why, for the user to read")
+    propensity: float | None = Field(None, description="how probable it was to be drawn for this place, if it was")
+    parts: list[Part] | None = Field(None, description="what made its score, when that was asked for")
 
 
 class RecommendationList(BaseModel):
@@ -51,13 +63,26 @@ async def recommendations(
     user_id: UserId,
     n: Annotated[int | None, Query(ge=1, le=500, description="places; as set, when left out")] = None,
     exclude: Annotated[list[str] | None, Query(max_length=500, description="items not to list")] = None,
+    surface: Annotated[
+        str, Query(max_length=64, description="the pipeline that makes it, one of the settings'")
+    ] = DEFAULT,
+    context: Annotated[
+        list[ContextFeature] | None, Query(max_length=32, description="what holds now, as country=KR")
+    ] = None,
+    explain: Annotated[bool, Query(description="tell what made each score; the list is then made now")] = False,
 ) -> RecommendationList:
     """The user's list: the published one, or one made now when the user has done something since.
 
-    One is also made now when more places are asked for than a published list has, or when items are excluded.
+    One is also made now when more places are asked for than a published list has, when items are excluded, for another
+    surface, in a context, and to be explained.
     """
     live = warm(request)
-    served = await live.recommendations(user_id, n or live.settings.lists.size, frozenset(exclude or ()))
+    if surface not in live.engine.pipelines:
+        known = ", ".join(live.engine.pipelines)
+        raise Problem(422, "No such surface", f"the settings name no pipeline {surface!r}; there are: {known}")
+    held = dict(feature.split("=", 1) for feature in context or ())
+    asked = Asked(n or live.settings.lists.size, frozenset(exclude or ()), surface, held, explain)
+    served = await live.recommendations(user_id, asked)
     request.app.state.metrics.lists.labels(served.origin).inc()
     return _answer(live, served)
 
@@ -71,6 +96,8 @@ def _answer(live: Live, served: Served) -> RecommendationList:
             score=place.score,
             sources=place.sources,
             reason=place.reason,
+            propensity=place.propensity,
+            parts=None if served.why is None else parts(served.why[place.item_id]),
         )
         for place in made.items
     ]
@@ -86,6 +113,11 @@ def _answer(live: Live, served: Served) -> RecommendationList:
         items=places,
         explanation=None if places else _why_empty(live),
     )
+
+
+def parts(explanation: Explanation) -> list[Part]:
+    """The parts of a score that are not nothing."""
+    return [Part(feature=name, adds=round(adds, 6)) for name, adds in explanation.parts if round(adds, 6)]
 
 
 def _why_empty(live: Live) -> str:

@@ -45,12 +45,16 @@ def test_what_one_user_alone_liked_does_not_crowd_out_what_many_did() -> None:
     assert Neighbours.of(users, items, 3, replace(few, damping=20.0)).items[0].tolist() == [1]
 
 
-def test_a_user_is_near_to_what_goes_with_the_last_likes() -> None:
+def test_a_user_is_near_to_what_goes_with_the_last_likes(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Neighbours.of(np.array([0, 0, 1, 1]), np.array([2, 3, 4, 5]), 6, CONFIG)
     users = world.nobody(2)
     users.items[0, -2:] = [2, 4]
     users.strengths[0, -2:] = [0.9, 0.1]
-    scores = made.scores(users, 8, CONFIG)
-    assert scores.shape == (2, 8)
-    assert np.flatnonzero(scores[0]).tolist() == [3], "item 4 was not liked"
-    assert not scores[1].any()
+    for table in (0, 1 << 20):  # sorted, and in a table
+        monkeypatch.setattr("models.neighbours._MAX_TABLE", table)
+        near = made.near(users, 8, CONFIG)
+        of, items, similarities = near.pairs()
+        assert (of.tolist(), items.tolist()) == ([0], [3]), "item 4 was not liked"
+        logs = near.logarithms(np.array([0, 0, 1]), np.array([3, 2, 3]))
+        assert logs[0] == pytest.approx(np.log(similarities[0] + 0.2))
+        assert logs[1] == logs[2] == pytest.approx(np.log(0.2))

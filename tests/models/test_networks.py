@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,14 @@ def test_more_padding_changes_no_query(sequence: SequenceModel, users: UserBatch
         ts=np.pad(users.ts, ((0, 0), (5, 0))),
     )
     np.testing.assert_allclose(sequence.queries(users, vectors), sequence.queries(wider, vectors), atol=1e-5)
+
+
+def test_a_query_is_the_last_of_all_the_states(sequence: SequenceModel) -> None:
+    block: Any = sequence.eval().blocks[-1]
+    with torch.no_grad():
+        block.distance.normal_()
+        states, places = torch.randn(5, 7, sequence.config.dim), torch.tensor([6, 0, 3, 2, 6])
+        np.testing.assert_allclose(block.at(states, places), block(states)[torch.arange(5), places], atol=1e-5)
 
 
 def test_a_query_knows_nothing_of_what_comes_after_it(sequence: SequenceModel) -> None:

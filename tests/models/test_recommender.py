@@ -11,7 +11,8 @@ from models.artefact import ArtefactError
 from models.features import BareItem
 from models.popularity import Popularity, PopularityConfig
 from models.prequential import popularity_before
-from models.recommender import SOURCES, TRENDING_VERSION, Recommender
+from models.recommender import TRENDING_VERSION, Recommender
+from models.retrieval import SOURCES
 from models.training import Course, Outcome
 from models.users import UserBatch
 from tests.models import world

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from kafka import KafkaProducer
 
 from serving.cli import main
+from serving.console import out
 from streams import topics
 from streams.dead_letters import dead_letter
 from streams.events import BadRecord, encode
@@ -31,7 +32,7 @@ def settings(make_settings: MakeSettings) -> Settings:
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command under the settings; `MILLSTREAM_…` given by keyword win."""
     monkeypatch.chdir(settings.data_dir)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(out, "width", 200)
 
     def invoke(*arguments: str, **variables: str) -> Result:
         environment: dict[str, str | None] = {**settings.environment({}), **variables}

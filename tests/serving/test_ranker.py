@@ -12,10 +12,11 @@ from models.labels import Action
 from models.popularity import PopularityConfig
 from models.recommender import Recommender
 from serving.explanation import Explanation
+from serving.pipeline.pipeline import Pipeline
 from serving.ranker import SEGMENT_SUPPORT, Ranker
 from streams.catalogue import Catalogue, keep_items
 from streams.packing import RECORD, ItemEvent
-from streams.settings import ListSettings, Settings
+from streams.settings import ListSettings, PipelineSettings, Settings
 from streams.state import Store, UserState
 from streams.trends import Trends
 from tests.conftest import MakeSettings
@@ -64,8 +65,12 @@ class Bench:
         ranker.take_items(self.catalogue.drain_changed())
         ranker.take_trends(changed)
 
+    @property
+    def pipeline(self) -> Pipeline:
+        return Pipeline(self.settings.pipeline, seed=1)
+
     def listed(self, ranker: Ranker, *states: UserState) -> list[list[str]]:
-        ranked = ranker.rank(states, [NOW] * len(states), self.settings.lists.size)
+        ranked = ranker.rank(self.pipeline, states, [NOW] * len(states), self.settings.lists.size)
         return [[self.catalogue.ids[place.number] for place in places] for places in ranked]
 
 
@@ -212,7 +217,7 @@ def test_the_fate_of_every_item_is_told_and_its_parts_add_up(make_settings: Make
         ranker = await bench.ranker()
         of = state([5])
         [listed] = bench.listed(ranker, of)
-        fates = {name: ranker.explain(of, NOW, bench.catalogue.numbers[name]) for name in names}
+        fates = {name: ranker.explain(bench.pipeline, of, NOW, bench.catalogue.numbers[name], 20) for name in names}
         assert {name: fate.fate for name, fate in fates.items() if fate.fate != "ranked"} == {
             "i3": "withdrawn",
             "i5": "seen",
@@ -229,4 +234,4 @@ def test_the_fate_of_every_item_is_told_and_its_parts_add_up(make_settings: Make
     def ranks(fates: dict[str, Explanation]) -> list[tuple[str, int]]:
         return [(name, fate.rank) for name, fate in fates.items() if fate.fate == "ranked"]
 
-    on_bench(make_settings(), work)
+    on_bench(make_settings(pipeline=PipelineSettings(sources={"trending": 100})), work)

@@ -40,11 +40,12 @@ SLOTS = 16_384
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a cluster's only node."""
     folder = tmp_path_factory.mktemp("cluster")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    # the bus would listen on port + 10000, which may be no port at all
-    options = {"port": port, "cluster-port": port + 1, "bind": "127.0.0.1", "dir": folder, "cluster-enabled": "yes"}
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        port, bus = int(first.getsockname()[1]), int(second.getsockname()[1])
+    # left to itself the bus would listen on port + 10000, which may be no port at all
+    options = {"port": port, "cluster-port": bus, "bind": "127.0.0.1", "dir": folder, "cluster-enabled": "yes"}
     arguments = [part for name, value in (options | {"save": ""}).items() for part in (f"--{name}", str(value))]
     server = subprocess.Popen([str(get_binary_path()), *arguments], stdout=subprocess.DEVNULL)
     client: Any = redis.Redis(port=port)

@@ -44,15 +44,18 @@ async def test_partitions_are_dealt_anew_when_a_member_comes_and_goes(topic: str
 
 
 async def test_a_killed_members_partitions_go_to_the_others(topic: str) -> None:
+    # aiokafka's: kafka-python 3.0.12 forgets a deal that comes in between two short polls
     code = (
-        "import sys; from kafka import KafkaConsumer;"
-        f"c = KafkaConsumer('t', bootstrap_servers=sys.argv[1], **{OPTIONS!r});"
-        "[(c.poll(100), print(len(c.assignment()), flush=True)) for _ in range(600)]"
+        "import asyncio, sys; from aiokafka import AIOKafkaConsumer\n"
+        "async def main():\n"
+        f"    async with AIOKafkaConsumer('t', bootstrap_servers=sys.argv[1], **{OPTIONS!r}) as consumer:\n"
+        "        while len(consumer.assignment()) != 2: await asyncio.sleep(0.02)\n"
+        "        print('has both', flush=True); await asyncio.sleep(60)\n"
+        "asyncio.run(main())"
     )
     other = await asyncio.create_subprocess_exec(sys.executable, "-c", code, topic, stdout=subprocess.PIPE)
     assert other.stdout is not None
-    while await asyncio.wait_for(other.stdout.readline(), 20) != b"2\n":
-        pass
+    assert await asyncio.wait_for(other.stdout.readline(), 20) == b"has both\n"
     async with AIOKafkaConsumer("t", bootstrap_servers=topic, **OPTIONS) as consumer:
         await until_assigned(consumer, 1)
         other.kill()

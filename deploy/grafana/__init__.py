@@ -1,0 +1,1 @@
+"""Grafana's boards, and what it provisions itself from."""

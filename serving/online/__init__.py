@@ -1,0 +1,1 @@
+"""What users make of their lists, counted while it happens."""
