@@ -27,6 +27,7 @@ from models.ranking.examples import shortlist
 from models.ranking.facts import ItemFacts
 from models.ranking.features import State, describe
 from models.ranking.inputs import Tokens
+from models.ranking.lists import Ranking
 from models.ranking.ranker import Ranker, Scored
 from models.retrieval import SOURCES, Proposals, Request, union
 from models.sequence import SequenceModel
@@ -49,27 +50,6 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """The best items of each of B users, best first.
-
-    Attributes:
-        items: int32 (B, n) rows, padded with -1.
-        scores: float32 (B, n), 0 where padded.
-        sources: uint32 (B, n) bit mask: who proposed the item; the first bits are those of `retrieval.SOURCES`.
-        because: int32 (B, n) row of the recently liked item nearest to the item, or -1.
-        probabilities: float32 (B, n) that the item is the next new one that the user will like; nan where not known.
-        minutes: float32 (B, n) that the user will watch it, should that be so; nan where not known.
-    """
-
-    items: npt.NDArray[np.int32]
-    scores: Floats
-    sources: npt.NDArray[np.uint32]
-    because: npt.NDArray[np.int32]
-    probabilities: Floats
-    minutes: Floats
-
-
-@dataclass(frozen=True)
 class Candidates:
     """What all sources together propose for a batch, seen and withdrawn items left out.
 
@@ -85,14 +65,14 @@ class Candidates:
     sources: npt.NDArray[np.uint32]
     features: Floats
 
-    def take(self, kept: npt.NDArray[np.bool_]) -> Candidates:
-        """Those of the mask (p,)."""
-        return Candidates(self.users[kept], self.items[kept], self.sources[kept], self.features[kept])
-
     def part(self, start: int, stop: int, first_user: int) -> Candidates:
         """Those from place `start` to `stop`, the users counted from `first_user`."""
         kept = slice(start, stop)
         return Candidates(self.users[kept] - first_user, self.items[kept], self.sources[kept], self.features[kept])
+
+    def take(self, kept: npt.NDArray[np.bool_]) -> Candidates:
+        """Those of the mask (p,)."""
+        return Candidates(self.users[kept], self.items[kept], self.sources[kept], self.features[kept])
 
 
 @dataclass
@@ -369,14 +349,7 @@ class Recommender:
         ranks = np.arange(len(order)) - starts[candidates.users]
         kept = order[ranks < n]
         users_of, ranks = candidates.users[kept], ranks[ranks < n]
-        ranking = Ranking(
-            np.full((len(users), n), -1, dtype=np.int32),
-            np.zeros((len(users), n), dtype=np.float32),
-            np.zeros((len(users), n), dtype=np.uint32),
-            np.full((len(users), n), -1, dtype=np.int32),
-            np.full((len(users), n), np.nan, dtype=np.float32),
-            np.full((len(users), n), np.nan, dtype=np.float32),
-        )
+        ranking = Ranking.empty(len(users), n)
         ranking.items[users_of, ranks] = candidates.items[kept]
         ranking.scores[users_of, ranks] = scores[kept]
         ranking.sources[users_of, ranks] = candidates.sources[kept]

@@ -146,8 +146,6 @@ class Neighbouring:
 
 #: The sources of every model, in the order of their bits.
 SOURCES: Final[tuple[Source, ...]] = (Nearest("sequence", 0), Nearest("two_tower", 1), Trending(), Neighbouring())
-#: The bits that these have in every mask of sources.
-MODEL_BITS: Final = np.uint32((1 << len(SOURCES)) - 1)
 
 
 def union(request: Request, proposals: Sequence[tuple[int, Proposals]]) -> tuple[Rows, Rows, npt.NDArray[np.uint32]]:

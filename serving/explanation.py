@@ -56,9 +56,6 @@ def explained(pipeline: Pipeline, query: Query, lists: Lists, trace: Trace, row:
     blend = query.model.blend
     of_features = (candidates.features[at] - candidates.features.mean(axis=0)) * blend.weights
     parts = dict(zip(blend.names, of_features.tolist(), strict=True))
-    if query.model.ranker is not None:
-        ranked = trace.scores - blend.score(candidates.features)
-        parts["ranker"] = float(ranked[at] - ranked.mean())
     parts |= {name: float(added[at] - added.mean()) for name, added in trace.added.items()}
     return Explanation(
         RANKED,

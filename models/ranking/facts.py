@@ -21,7 +21,7 @@ _LANGUAGE: Final = ("language",)
 
 
 class ItemFacts:
-    """What is known of n items.
+    """What is known of n items; the columns may be longer, as there is room for more.
 
     Attributes:
         keys: int32 (n, KEYS) hashed histogram keys, padded with 0.
@@ -33,6 +33,7 @@ class ItemFacts:
 
     def __init__(self, buckets: int) -> None:
         self._buckets = buckets
+        self._size = 0
         self.keys: npt.NDArray[np.int32] = np.zeros((0, KEYS), np.int32)
         self.creators: npt.NDArray[np.int32] = np.zeros((0, _CREATORS), np.int32)
         self.language: npt.NDArray[np.int32] = np.zeros(0, np.int32)
@@ -42,7 +43,7 @@ class ItemFacts:
     _COLUMNS = ("keys", "creators", "language", "times", "duration")
 
     def __len__(self) -> int:
-        return len(self.language)
+        return self._size
 
     @classmethod
     def of(cls, items: Sequence[ItemContent], buckets: int) -> ItemFacts:
@@ -65,7 +66,8 @@ class ItemFacts:
         """A copy that knows since when (ms) each item is met in these events (m,); -1 is no item."""
         other = ItemFacts(self._buckets)
         for name in self._COLUMNS:
-            setattr(other, name, getattr(self, name).copy())
+            setattr(other, name, getattr(self, name)[: len(self)].copy())
+        other._size = len(self)
         first = np.full(len(self), np.inf)
         np.minimum.at(first, items[items >= 0], ts[items >= 0].astype(np.float64))
         other.times[:, 1] = np.where(np.isfinite(first), first, np.nan)
@@ -73,7 +75,7 @@ class ItemFacts:
 
     def tables(self) -> dict[str, npt.NDArray[Any]]:
         """The columns, to be kept in an artefact."""
-        return {f"facts_{name}": getattr(self, name) for name in self._COLUMNS}
+        return {f"facts_{name}": getattr(self, name)[: len(self)] for name in self._COLUMNS}
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, npt.NDArray[Any]], buckets: int) -> ItemFacts:
@@ -81,11 +83,14 @@ class ItemFacts:
         facts = cls(buckets)
         for name in cls._COLUMNS:
             setattr(facts, name, tables[f"facts_{name}"].copy())
+        facts._size = len(facts.language)
         return facts
 
     def _grow(self, size: int) -> None:
-        more = size - len(self)
+        self._size = max(self._size, size)
+        more = size - len(self.language)
         if more > 0:
+            more = max(more, len(self.language) // 8)  # room for the next ones, as they may come one by one
             self.keys = np.vstack([self.keys, np.zeros((more, KEYS), np.int32)])
             self.creators = np.vstack([self.creators, np.zeros((more, _CREATORS), np.int32)])
             self.language = np.concatenate([self.language, np.zeros(more, np.int32)])

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from models.blend import MODELS, feature_names
 from models.popularity import Popularity, PopularityConfig
 from models.ranking.facts import KEYS, ItemFacts
-from models.retrieval import MODEL_BITS
 from models.users import UserBatch
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ _SOURCES: Final = (
     *(f"rank_{name}" for name in MODELS),
     *(f"gap_{name}" for name in MODELS),
     "rank_trending",
-    "sources",
 )
 
 _SESSION_GAP_MS: Final = 1_800_000
@@ -222,7 +220,7 @@ def _of_moments(now: npt.NDArray[np.int64]) -> Floats:
 
 
 def _of_sources(candidates: Candidates, n_users: int) -> Floats:
-    """The candidate's rank by each model, how far it is behind the model's best, and how many proposed it, (p, …)."""
+    """The candidate's rank by each model, and how far it is behind the model's best, (p, …)."""
     of = candidates.users
     starts = np.searchsorted(of, np.arange(n_users))
     places = np.arange(len(of)) - starts[of]
@@ -240,7 +238,6 @@ def _of_sources(candidates: Candidates, n_users: int) -> Floats:
             out[:, len(MODELS) + index] = table.max(axis=1, initial=-np.inf)[of] - values
         else:
             out[:, 2 * len(MODELS)] = np.log1p(ranks[of, places])
-    out[:, -1] = np.bitwise_count(candidates.sources & MODEL_BITS)  # others may propose where it serves
     return out
 
 

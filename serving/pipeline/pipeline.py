@@ -189,7 +189,9 @@ class Pipeline:
                 scores = scores + np.float32(self.settings.minutes_weight) * minutes
             counts.left += len(candidates.items)
         if trace is not None:
-            trace.candidates, trace.scores = candidates, scores
+            trace.candidates, trace.scores = candidates, query.model.blend.score(candidates.features)
+            if query.model.ranker is not None:
+                trace.added["ranker"] = scores - trace.scores
         for each in self._adjusters:
             with self.stages.timed(f"adjusters/{each.name}", len(candidates.items)) as counts:
                 added = each.adds(query, candidates)

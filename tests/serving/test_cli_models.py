@@ -1,0 +1,71 @@
+"""Training and evaluation from the command line, on a small data set of films."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from models.artefact import ArtefactStore
+from models.recommender import Recommender
+from serving.cli import main
+
+CONFIG = {
+    "sequence": {"dim": 8, "blocks": 1, "heads": 1, "length": 10, "epochs": 1},
+    "towers": {"dim": 8, "hidden": 8, "epochs": 1},
+    "ranker": {"kind": "linear", "epochs": 1},
+    "token_buckets": 256,
+}
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    genres = ("Drama", "Comedy")
+    movies = [f"{n},Film {n} (2000),{genres[n % 2]}" for n in range(40)]
+    ratings = [
+        f"{user},{film},{4.5 if film % 2 == user % 2 else 1.0},{1_000_000_000 + 3600 * place}"
+        for place, (user, film) in enumerate(zip(rng.integers(0, 20, 600), rng.integers(0, 40, 600), strict=True))
+    ]
+    (tmp_path / "movies.csv").write_text("\n".join(["movieId,title,genres", *movies]) + "\n")
+    (tmp_path / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *ratings]) + "\n")
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(each) for each in arguments], env={"COLUMNS": "200"})
+
+
+def test_models_are_compared_and_the_report_is_written(films: Path) -> None:
+    report = films / "report.json"
+    asked = ("--dataset", "ml-latest-small", "--data", films, "--threads", "1", "--report", report)
+    result = run("evaluate", *asked, "--protocol", "temporal", "--model", "trending", "--model", "content")
+    assert result.exit_code == 0, result.output
+    assert "trending" in result.stdout and "content" in result.stdout
+    written = json.loads(report.read_bytes())
+    assert written["protocol"] == "temporal"
+    assert list(written["models"]) == ["trending", "content"]
+
+
+def test_a_model_or_a_setting_that_does_not_exist_is_told_with_those_that_do(films: Path) -> None:
+    asked = ("evaluate", "--dataset", "ml-latest-small", "--data", films)
+    result = run(*asked, "--model", "svd")
+    assert result.exit_code == 2 and "svd: there are system, blend" in result.output
+    (films / "wrong.json").write_text('{"ranker": {"kind": "magic"}}')
+    result = run(*asked, "--config", films / "wrong.json")
+    assert result.exit_code == 1 and "RANKER__KIND" in result.output and "deepfm" in result.output
+
+
+def test_a_trained_model_is_put_in_service_or_its_folder_says_why_not(films: Path) -> None:
+    to = films / "artefacts"
+    result = run(
+        "train", "--dataset", "ml-latest-small", "--data", films, "--to", to, "--config", films / "config.json"
+    )
+    assert result.exit_code == 0, result.output
+    store = ArtefactStore(to)
+    [version] = store.versions()
+    assert "ndcg@10" in result.stdout
+    assert (store.current() == version) == ("is in service" in result.stdout)
+    assert Recommender.load(store.path(version)).config.ranker.kind == "linear"
