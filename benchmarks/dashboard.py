@@ -40,7 +40,7 @@ LOADS, UPDATES = 5, 10
 
 
 @contextlib.asynccontextmanager
-async def playing(settings: Settings, rate: float) -> AsyncIterator[AIOKafkaProducer]:
+async def playing(settings: Settings, rate: float) -> AsyncIterator[None]:
     """Likes at that rate for as long as the block."""
     names = TopicNames.under(settings.topic_prefix)
     producer = AIOKafkaProducer(**settings.kafka.aiokafka_options())
@@ -58,7 +58,7 @@ async def playing(settings: Settings, rate: float) -> AsyncIterator[AIOKafkaProd
 
     task = asyncio.create_task(play())
     try:
-        yield producer
+        yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -137,23 +137,17 @@ async def loads(browser: Browser, path: str) -> dict[str, float]:
     return {"first_s": round(times[0], 3), "then_median_s": round(statistics.median(times[1:]), 3)}
 
 
-async def updates(browser: Browser, producer: AIOKafkaProducer, names: TopicNames) -> dict[str, float]:
-    """Seconds from an event's sending until the live page shows it."""
+async def updates(browser: Browser) -> dict[str, float]:
+    """Seconds from a sample's taking until a live page has drawn it; samples are taken every half second."""
     page = await browser.new_page()
     await page.goto(f"{ADDRESS}/dashboard/")
     await page.wait_for_selector("#ms-events")
-    times = []
-    for number in range(UPDATES):
-        name = f"probe-{number}"
-        shown = page.wait_for_function(
-            "name => document.getElementById('ms-events').textContent.includes(name)", arg=name, polling=20
-        )
-        waiting = asyncio.ensure_future(shown)
-        await asyncio.sleep(0.3 + random.random())
-        began = time.perf_counter()
-        await act(producer, names, name, "i1")
-        await waiting
-        times.append(time.perf_counter() - began)
+    await page.evaluate(
+        "window.ages = []; const draw = millstream.tick;"
+        " millstream.tick = told => { draw(told); ages.push((Date.now() - told.sample.at) / 1000); }"
+    )
+    await page.wait_for_function(f"ages.length >= {UPDATES}")
+    times = await page.evaluate("ages")
     await page.close()
     return {"median_s": round(statistics.median(times), 3), "most_s": round(max(times), 3)}
 
@@ -191,12 +185,11 @@ async def api_answers(patience_s: float = 120.0) -> None:
 
 
 async def measure(settings: Settings, pages: int, rate: float, seconds: float) -> dict[str, Any]:
-    names = TopicNames.under(settings.topic_prefix)
     await api_answers()
     [api] = [
         each for each in psutil.Process().children(recursive=True) if each.cmdline()[-2:] == ["serving.cli", "api"]
     ]
-    async with playing(settings, rate) as producer, async_playwright() as playwright:
+    async with playing(settings, rate), async_playwright() as playwright:
         await asyncio.sleep(5.0)
         costs = [await with_pages(api, count, seconds) for count in (0, 1, pages)]
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
@@ -206,7 +199,7 @@ async def measure(settings: Settings, pages: int, rate: float, seconds: float) -
             "rate": rate,
             "api_cpu": costs,
             "load": loaded,
-            "event_to_live_page": await updates(browser, producer, names),
+            "sample_to_live_page": await updates(browser),
             "hide_to_changed_list": await acts(browser),
             "load_average": round(os.getloadavg()[0], 2),
         }

@@ -13,6 +13,7 @@ window.millstream = (() => {
     return value < 1000 ? count.format(value) + " ms" : fine.format(value / 1000) + " s";
   };
   const share = (value) => (known(value) ? (100 * value).toFixed(1) + " %" : "–");
+  const clipped = (text) => (text.length > 22 ? text.slice(0, 21) + "…" : text);
   const short = (name) => (name.length > 18 ? "…" + name.slice(-10) : name);
 
   function span(seconds) {
@@ -41,7 +42,7 @@ window.millstream = (() => {
       people: rate(s.events).replace("/s", " events/s"), ingest: whole(totals.applied || 0) + " applied",
       state: whole(s.items) + " items", refresh: rate(s.lists).replace("/s", " lists/s"),
       letters: whole(totals.dead_letters || 0) + " kept",
-      trainer: known(s.training) ? s.trainer || "begins" : s.trainer ? `next at ${whole(s.due)}` : "none runs",
+      trainer: known(s.training) ? clipped(s.trainer || "begins") : s.trainer ? `next at ${whole(s.due)}` : "none runs",
       model: short(s.model), p50: ms(fresh[0]), tails: known(fresh[1]) ? `p99 ${ms(fresh[2])}` : "no list yet",
       behind: whole(s.lag), workers: s.workers === 1 ? "1 worker" : `${whole(s.workers)} workers`,
       total: whole(totals.applied || 0) + " in all", deaths: whole(totals.dead_letters || 0) + " dead letters",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaProducer
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from models.artefact import ArtefactStore, read_manifest, write_manifest
 from models.popularity import PopularityConfig
@@ -195,9 +195,13 @@ class Visit:
 
 @pytest.fixture
 def visit(owner: BrowserContext, system: System) -> Iterator[Visit]:
-    """A page of the owner's; nothing may have gone wrong on it, and nothing come from elsewhere."""
+    """A page of the owner's: it fits a phone, nothing may have gone wrong on it, and nothing come from elsewhere."""
     page = owner.new_page()
     visit = Visit(page, system)
     yield visit
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.get_by_role("navigation")).to_be_in_viewport()
+    width = "document.documentElement.scrollWidth"
+    wait_until(lambda: page.evaluate(width) <= 390, "nothing is wider than the phone", within_s=10)
     page.close()
     assert not visit.faults
