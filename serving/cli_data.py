@@ -140,7 +140,6 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
         sys.exit(1)
 
 
-@click.command()
 async def _until_stopped(played: Replay) -> dict[str, Any]:
     """Run a replay; the first Ctrl-C or SIGTERM stops its reading, the second ends it at once."""
     loop = asyncio.get_running_loop()

@@ -88,6 +88,7 @@ def test_a_model_worse_than_the_one_in_service_is_not_promoted(trained: tuple[Pa
         sequence=replace(world.SMALL.sequence, epochs=0),
         towers=replace(world.SMALL.towers, epochs=0),
         neighbours=replace(world.SMALL.neighbours, liked=2.0),
+        ranker=replace(world.SMALL.ranker, kind="blend"),
     )
     outcome = run(world.interactions(events=4000), tmp_path / "worse", incumbent=out, config=ignorant)
     assert not outcome.promoted

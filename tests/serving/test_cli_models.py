@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from models.artefact import ArtefactStore
 from models.recommender import Recommender
 from serving.cli import main
+from serving.console import out
 
 CONFIG = {
     "sequence": {"dim": 8, "blocks": 1, "heads": 1, "length": 10, "epochs": 1},
@@ -35,7 +36,9 @@ def films(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(each) for each in arguments], env={"COLUMNS": "200"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(out, "width", 200)
+        return CliRunner().invoke(main, [str(each) for each in arguments])
 
 
 def test_models_are_compared_and_the_report_is_written(films: Path) -> None:

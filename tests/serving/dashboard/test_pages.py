@@ -55,7 +55,7 @@ def test_hiding_an_item_changes_the_list_within_a_measured_time(visit: Visit) ->
     expect(page.get_by_role("link", name=title, exact=True)).to_have_count(0)
     page.get_by_label("Title or id of an item").fill(title)
     page.get_by_role("button", name="Ask").click()
-    expect(page.get_by_text("the user has seen it")).to_be_visible()
+    expect(page.get_by_text("the user hid it")).to_be_visible()
 
 
 def test_a_newcomer_chooses_and_gets_a_first_list(visit: Visit) -> None:
