@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
+# on all cores at once, which pip does not; without it each of many processes would compile anew where none may write
+COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types schemas clean
@@ -18,7 +20,7 @@ demo: $(VENV)/.installed ## run the whole system on one machine and watch it lea
 
 test: lint types ## lint, types and every test
 	@deploy/system_packages.sh chromium:chromium prometheus:prometheus prometheus:promtool
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev ## check style and format
 	$(BIN)/ruff check .
@@ -42,8 +44,10 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements.txt
 	$(PIP) --no-deps --no-build-isolation -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
+	@$(COMPILE)
 	@touch $@
