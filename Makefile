@@ -20,7 +20,7 @@ demo: $(VENV)/.installed ## run the whole system on one machine and watch it lea
 
 test: lint types ## lint, types and every test
 	@deploy/system_packages.sh chromium:chromium prometheus:prometheus prometheus:promtool
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev ## check style and format
 	$(BIN)/ruff check .
