@@ -7,10 +7,10 @@ PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 # on all cores at once, which pip does not; without it each of many processes would compile anew where none may write
-COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
+COMPILE := $(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null || true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types schemas clean
+.PHONY: help demo test pytest lint types schemas clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +18,11 @@ help: ## list these targets
 demo: $(VENV)/.installed ## run the whole system on one machine and watch it learn
 	$(BIN)/millstream demo
 
-test: lint types ## lint, types and every test
+test: lint ## lint, types and every test
 	@deploy/system_packages.sh chromium:chromium prometheus:prometheus prometheus:promtool
+	@$(MAKE) --no-print-directory --jobs 2 types pytest
+
+pytest: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev ## check style and format

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -420,17 +421,15 @@ def _user_state(row: Sequence[Any], length: int, histogram: int) -> UserState:
     shown = records["item"][records["action"] == Action.IMPRESSION] if not is_action.all() else _NO_ITEMS
     actions = records[is_action]
     seen = actions["item"]
-    names: list[bytes] = []
-    weights: list[bytes] = []
-    for name, value in zip(fields[::2], fields[1::2], strict=True):
-        if name[0] == _HISTOGRAM_BYTE:
-            names.append(name)
-            weights.append(value)
-        elif name == b"seen":
-            seen = np.concatenate([np.frombuffer(value, "<u4"), seen])
-        elif name == b"lists" and not number:
-            number = value
-    heaviest = _heaviest(names, np.frombuffer(b"".join(weights), "<f8"), histogram)
+    names, values = fields[::2], fields[1::2]
+    is_entry = [name[0] == _HISTOGRAM_BYTE for name in names]  # hundreds, and a few other fields
+    weights = np.frombuffer(b"".join(compress(values, is_entry)), "<f8")
+    heaviest = _heaviest(list(compress(names, is_entry)), weights, histogram)
+    others = [not entry for entry in is_entry]
+    state = dict(zip(compress(names, others), compress(values, others), strict=True))
+    if b"seen" in state:
+        seen = np.concatenate([np.frombuffer(state[b"seen"], "<u4"), seen])
+    number = number or state.get(b"lists")
     actions = actions[-length:]
     ts = actions["ts"]
     if (ts[1:] < ts[:-1]).any():
