@@ -6,6 +6,7 @@ user who asks also what came since.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -124,7 +125,7 @@ class Classic:
         return listed, None
 
 
-class Matrix:
+class Matrix(ABC):
     """A model over the matrix of who liked what before row `stop`; a user is known by what the user likes as of now."""
 
     def __init__(self, log: Interactions, targets: npt.NDArray[np.bool_], stop: int, items: int) -> None:
@@ -138,6 +139,7 @@ class Matrix:
 
     def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
         """It is as old as its training."""
+        return
 
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
         from scipy.sparse import csr_matrix
@@ -151,9 +153,9 @@ class Matrix:
         slow = asks.popularity.shares()[:, -1]
         return best_of(scores + 1e-6 * slow[: scores.shape[1]], asks, n), None
 
+    @abstractmethod
     def scores(self, liked: Any) -> Any:
         """The scores (B, items) for users by what they like, sparse (B, items)."""
-        raise NotImplementedError
 
 
 class WeightedALS(Matrix):
