@@ -7,13 +7,17 @@ rate at which a list explores, is written into the list, so that what is learnt 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
+from models.retrieval import Proposals
 from serving.pipeline.query import Asked, Query
 from serving.pipeline.sources import NewReleases
 from streams.pipeline_settings import PipelineSettings
 
+MayShow = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
 _DRAWS = 200
 
 
@@ -27,8 +31,12 @@ class Exploration:
         self._new = NewReleases(settings)
         self._rng = rng
 
-    def draw(self, asked: Asked) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Per user the row to explore, -1 for most of them, and its propensity: (B,) each."""
+    def draw(self, asked: Asked, may_show: MayShow) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Per user the row to explore, -1 for most of them, and its propensity: (B,) each.
+
+        Args:
+            may_show: which pairs of a user (p,) and a row (p,) no filter removes, (p,).
+        """
         query = asked.query
         drawn = np.full(len(query), -1, np.int64)
         propensity = np.ones(len(query), np.float32)
@@ -36,6 +44,8 @@ class Exploration:
         if not len(lucky):
             return drawn, propensity
         proposed = self._new.propose(asked, self._settings.pool)
+        shown = may_show(proposed.users, proposed.items)
+        proposed = Proposals(proposed.users[shown], proposed.items[shown])
         rows = np.unique(proposed.items)
         rows = rows[self._likes(query, rows) < self._settings.likes_below]
         if not len(rows):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -204,7 +205,7 @@ class Pipeline:
     def _reserve(self, query: Query, scored: tuple[Candidates, Scored]) -> Slates:
         """Of each user the best by score: what a list is chosen from, and refilled from."""
         candidates, said = scored
-        size = max(self.settings.reserve, 2 * query.size)
+        size = max(self.settings.reserve, query.size + self.settings.reserve // 2)  # selection's time grows with it
         with self.stages.timed("reserve", len(candidates.items)) as counts:
             slates = _best(candidates, said, len(query), size)
             counts.left += int(np.count_nonzero(slates.items >= 0))
@@ -232,7 +233,7 @@ class Pipeline:
         if self._exploration is None:
             return slates, propensity
         with self.stages.spared(EXPLORATION) as counts:
-            drawn, probability = self._exploration.draw(asked)
+            drawn, probability = self._exploration.draw(asked, partial(self._may_show, asked.query))
             place = min(self.settings.exploration.place, asked.query.size) - 1
             if place >= slates.items.shape[1]:
                 return slates, propensity
@@ -247,6 +248,14 @@ class Pipeline:
                 _insert(told, users, place, np.full(len(drawn), np.nan, dtype=np.float32))
             counts.left += len(users)
         return slates, propensity
+
+    def _may_show(
+        self, query: Query, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        shown = np.ones(len(users), bool)
+        for each in self._of_pairs:
+            shown &= ~each.removes(query, users, items)
+        return shown
 
     def _filtered_late(
         self, query: Query, slates: Slates, propensity: npt.NDArray[np.float32]

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from serving.pipeline.pipeline import Trace
-from streams.events import ItemRecord
+from streams.events import ItemRecord, UserRecord
 from streams.pipeline_settings import PipelineSettings
 from streams.settings import SettingsError
 from tests.serving.pipeline.bench import DAY_MS, NOW, Bench, pipeline
@@ -74,6 +74,17 @@ def test_nothing_is_explored_where_nothing_is_new_or_the_list_is_short() -> None
     assert (made.run(old.query(made, 5, trained=6)).propensity == 1).all()
     short = Bench({"hit": 40, "new": 0})
     assert (made.run(short.query(made, 5, trained=1)).propensity == 1).all()
+
+
+def test_what_a_filter_removes_is_not_explored_either() -> None:
+    likes = {f"hit{n}": 40 + n for n in range(6)} | {"adults": 0, "ruled out": 0, "new": 0}
+    records = [ItemRecord(item_id="adults", numeric={"min_age": 18})]
+    child = UserRecord(user_id="ann", numeric={"age": 10})
+    bench = Bench(likes, records)
+    rules = [{"match": "item=ruled out", "action": "remove"}]
+    made = pipeline(exploration={"rate": 0.9, "place": 3, "likes_below": 5.0}, rules=rules)
+    lists = made.run(bench.query(made, 100, size=4, trained=6, profile=child))
+    assert {bench.ids[row] for row in lists.items[lists.propensity < 1].tolist()} == {"new"}
 
 
 def test_it_prints_itself_and_counts_exposure() -> None:
