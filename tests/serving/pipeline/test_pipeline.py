@@ -1,9 +1,15 @@
 """The pipeline as a whole: rules, boosts, exploration with its propensity, and what it tells of itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from models.popularity import Popularity
+from models.ranking.ranker import Scored
+from models.recommender import Candidates, Recommender
+from models.users import UserBatch
 from serving.pipeline.pipeline import Trace
 from streams.events import ItemRecord, UserRecord
 from streams.pipeline_settings import PipelineSettings
@@ -37,6 +43,19 @@ def test_a_pinned_item_is_filtered_all_the_same() -> None:
     made = pipeline(rules=[{"match": "item=pinned", "action": "pin"}])
     assert bench.listed(made) == ["pinned", "hit"]
     assert bench.listed(made, seen=["pinned"]) == ["hit"]
+
+
+def test_minutes_count_as_much_as_they_are_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench({"short": 3, "long": 3})
+    by_blend = Recommender.score
+
+    def with_minutes(model: Recommender, users: UserBatch, popularity: Popularity, candidates: Candidates) -> Scored:
+        minutes = np.where(candidates.items == bench.row("long"), 90.0, np.nan).astype(np.float32)
+        return replace(by_blend(model, users, popularity, candidates), minutes=minutes)
+
+    monkeypatch.setattr(Recommender, "score", with_minutes)
+    assert bench.listed(pipeline()) == ["short", "long"]
+    assert bench.listed(pipeline(minutes_weight=0.5)) == ["long", "short"]
 
 
 def test_what_is_fresh_is_boosted_by_half_after_each_half_life() -> None:
