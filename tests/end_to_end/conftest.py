@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from models.config import SequenceConfig, TowersConfig, TrainingConfig
+from models.config import BlendConfig, RankerConfig, SequenceConfig, TowersConfig, TrainingConfig
 from streams import topics
 from streams.settings import ApiSettings, Settings, TrainingSettings
 from streams.topics import TopicNames
@@ -19,6 +19,8 @@ from streams.topics import TopicNames
 TINY = TrainingConfig(
     sequence=SequenceConfig(dim=16, blocks=1, heads=1, length=20, epochs=3, fine_tune_epochs=1),
     towers=TowersConfig(dim=16, hidden=16, batch=128, negatives=64, epochs=1, fine_tune_epochs=1),
+    blend=BlendConfig(past_choices=500),
+    ranker=RankerConfig(epochs=1, depth=40),
     token_buckets=512,
     time_budget_s=10.0,
 )

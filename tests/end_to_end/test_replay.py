@@ -71,14 +71,14 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
     return Log(folder, len(lines), len(copies))
 
 
-def replay(log: Log, data_dir: Path, *options: str) -> dict[str, Any]:
+def replay(log: Log, data_dir: Path, *options: str, trained_after: int = 450) -> dict[str, Any]:
     """Run the command on a system of its own; returns its report."""
     report = data_dir / "report.json"
     settings = Settings(
         data_dir=data_dir,
         partitions=2,
         model=replace(TINY, sequence=replace(TINY.sequence, epochs=1)),
-        training=TrainingSettings(first_events=450, every_events=5000, threads=1, flush_s=0.2),
+        training=TrainingSettings(first_events=trained_after, every_events=5000, threads=1, flush_s=0.2),
     )
     arguments = ["replay", "--dataset", "jsonl", "--data", str(log.folder), "--report", str(report), *options]
     done = subprocess.run(
@@ -117,7 +117,7 @@ def test_every_line_is_accounted_for_and_scored_in_step(log: Log, tmp_path: Path
 @pytest.mark.timeout(240)
 def test_a_replay_flat_out_loses_nothing_either(log: Log, tmp_path: Path) -> None:
     limit = 600
-    report = replay(log, tmp_path, "--no-wait", "--limit", str(limit))
+    report = replay(log, tmp_path, "--no-wait", "--limit", str(limit), trained_after=limit + 1)
     assert report["events_read"] == limit and report["events_lost"] == 0 and report["in_step"] is False
     accounted = report["events_applied"] + report["events_duplicate"] + report["dead_letters"]
     assert accounted == limit and report["dead_letters"] == 3 and report["lists_published"] > 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.config import IndexConfig, SequenceConfig, TowersConfig, TrainingConfig
+from models.config import BlendConfig, IndexConfig, RankerConfig, SequenceConfig, TowersConfig, TrainingConfig
 from models.features import BareItem, ItemContent
 from models.interactions import Interactions
 from models.labels import Action
@@ -22,6 +22,8 @@ SMALL = TrainingConfig(
         dim=16, length=12, epochs=4, batch_tokens=1024, learning_rate=5e-3, full_softmax_items=1000
     ),
     towers=TowersConfig(dim=16, hidden=32, epochs=4, batch=256, negatives=64, learning_rate=5e-3),
+    blend=BlendConfig(past_choices=600),
+    ranker=RankerConfig(epochs=1, depth=40),
     index=IndexConfig(),
     token_buckets=512,
     time_budget_s=600.0,
