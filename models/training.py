@@ -68,12 +68,14 @@ class Outcome:
         metrics: `ndcg_at_10` and `recall_at_10` of the candidate, and with `incumbent_` and `trending_` before the name
             of these, on the same `gate_events`; `index_recall`; `seconds`; `events`.
         why: the decision in words, with the numbers.
+        losses: of each network, by name, the mean loss of each epoch before the comparison.
     """
 
     kind: Kind
     metrics: dict[str, float]
     promoted: bool
     why: str
+    losses: dict[str, list[float]]
 
 
 def train(
@@ -111,7 +113,7 @@ def train(
     networks = course.networks(before if kind == "fine-tune" else None)
     weights = course.example_weights(held_out, trained_through if kind == "fine-tune" else None, rng)
     fine = kind == "fine-tune"
-    course.fit(networks, weights, fine=fine, budget_s=0.8 * config.time_budget_s, rng=rng, progress=progress)
+    losses = course.fit(networks, weights, fine=fine, budget_s=0.8 * config.time_budget_s, rng=rng, progress=progress)
 
     progress("building the index", 0.7)
     candidate = course.recommender(version, networks, Blend.prior(popularity), held_out)
@@ -171,7 +173,7 @@ def train(
         ),
     )
     progress("done", 1.0)
-    return Outcome(kind, metrics, promoted, why)
+    return Outcome(kind, metrics, promoted, why, losses)
 
 
 @dataclass(frozen=True)
@@ -277,10 +279,10 @@ class Course:
         budget_s: float,
         rng: np.random.Generator,
         progress: Callable[[str, float], None],
-    ) -> None:
-        """Teach both networks the examples."""
+    ) -> dict[str, list[float]]:
+        """Teach both networks the examples; returns the loss of each epoch, by the network's name."""
         if not weights.any():
-            return
+            return {}
         sequence, towers = networks
         lesson = Lesson(
             self.histories,
@@ -293,16 +295,15 @@ class Course:
             lambda done: progress("teaching the sequence model", 0.05 + 0.4 * done),
         )
         fit_sequence(sequence, lesson)
-        fit_towers(
-            towers,
-            replace(
-                lesson,
-                epochs=self.config.towers.fine_tune_epochs if fine else self.config.towers.epochs,
-                until=time.monotonic() + 0.3 * budget_s,
-                progress=lambda done: progress("teaching the two towers", 0.45 + 0.25 * done),
-                losses=[],
-            ),
+        of_towers = replace(
+            lesson,
+            epochs=self.config.towers.fine_tune_epochs if fine else self.config.towers.epochs,
+            until=time.monotonic() + 0.3 * budget_s,
+            progress=lambda done: progress("teaching the two towers", 0.45 + 0.25 * done),
+            losses=[],
         )
+        fit_towers(towers, of_towers)
+        return {"sequence": lesson.losses, "two_tower": of_towers.losses}
 
     def catch_up(self, networks: tuple[SequenceModel, TwoTowers], held_out: int, rng: np.random.Generator) -> None:
         """Teach the held-out slice, mixed with as much of what came before."""

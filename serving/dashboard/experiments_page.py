@@ -30,7 +30,7 @@ boost = 0.5"""
 Draw = Callable[[ExperimentResult], None]
 
 
-async def build(board: Board) -> None:
+def build(board: Board) -> None:
     """Lay the page out, and bring its charts up to date every few seconds."""
     heading("Experiments", "Who gets what, and what came of it. Read the verdict first.")
     if not board.watch.outcomes.counts:
@@ -39,13 +39,14 @@ async def build(board: Board) -> None:
     draws: dict[str, Draw] = {}
     if not board.settings.experiments.running:
         _how_to_begin(board.settings.experiments)
-    await board.live.report.refresh()
-    for result in board.live.report.results:
-        draws[result.name] = _experiment(board, result)
+    running = ui.element("div").classes("ms-stack")
     breakdown = _breakdown(board)
 
     def look() -> None:
-        for result in board.live.report.results:
+        for result in board.watch.outcomes.results:
+            if result.name not in draws:
+                with running:
+                    draws[result.name] = _experiment(board, result)
             draws[result.name](result)
         breakdown()
 
@@ -79,10 +80,11 @@ def _experiment(board: Board, result: ExperimentResult) -> Draw:
         facts = ui.element("div").classes("ms-row")
         with grid():
             effect = _chart(f"Effect on {_words(result.metric)}" if result.preference is None else "Preference",
-                            "thin: right at every look; thick: looked at once")  # fmt: skip
+                            "with the bounds that are right at every look, and those of looking once")  # fmt: skip
             course = _chart("As it went", "the effect and its bounds at every look, since the API started")
-            means = _chart(f"{_words(result.metric).capitalize()} by arm", "mean over users, 95 %")
-            users = _chart("Users by arm", "and how many their shares say")
+            means = _chart(f"{_words(result.metric).capitalize()} by arm", "mean over users, with its interval")
+            if result.preference is None:
+                users = _chart("Users by arm", "and how many their shares say")
         if result.preference is None:
             others = _chart("All metrics", "effect as a share of the first arm; only one of them decides", tall=True)
 
@@ -94,8 +96,8 @@ def _experiment(board: Board, result: ExperimentResult) -> Draw:
         _show(effect, _effects(now))
         _show(course, _course(board, now))
         _show(means, _means(now))
-        _show(users, _users(now))
         if now.preference is None:
+            _show(users, _users(now))
             _show(others, _others(now))
 
     return draw
@@ -109,7 +111,8 @@ def _drawn_by(settings: ExperimentSettings | None, all_of_them: ExperimentsSetti
 
 
 def _facts(result: ExperimentResult) -> None:
-    fact("users", f"{sum(arm.users for arm in result.arms):,}" if result.preference is None else "in every list")
+    users = [arm.users for arm in result.arms]
+    fact("users", f"{sum(users):,}" if result.preference is None else f"{users[0]:,} took something")
     for name, effect in effects(result).items():
         fact(f"p of {name}, at every look", f"{effect.p_always:.3g}")
     for arm in result.arms:

@@ -122,6 +122,7 @@ def _outcomes() -> charts.Options:
             charts.line("click-through", colour=charts.VIOLET),
         ],
         axisLabel=_IN_PER_CENT,
+        max=1,
     )
     options["tooltip"][":valueFormatter"] = _PER_CENT
     options["grid"]["top"] = 52
