@@ -27,6 +27,7 @@ from models.features import BareItem, ItemContent, TokenTable, hash_tokens, hist
 from models.fitting import Lesson, fit_sequence, fit_towers
 from models.gate import LIST, scores, verdict
 from models.index import IndexRefused, VectorIndex
+from models.inference.skew import Spread
 from models.interactions import NO_ITEM, Interactions
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
@@ -36,7 +37,7 @@ from models.ranking.examples import Examples
 from models.ranking.facts import ItemFacts
 from models.ranking.features import names
 from models.ranking.learning import learn
-from models.ranking.ranker import Ranker
+from models.ranking.ranker import Ranker, within_reach
 from models.recommender import Networks, Recommender, with_prior
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
@@ -130,6 +131,8 @@ def train(
     rankers, final_ranker = learn(
         past, examples, crossed, final_blend, names(popularity), config.token_buckets, config.ranker
     )
+
+    _spread(examples, final_blend, popularity, config).save(out)
 
     progress("comparing with what is in service", 0.85)
     mine = []
@@ -425,6 +428,14 @@ class Course:
             for rows in strides(log, self.targets, start, stop, popularity)
         ]
         return np.concatenate([np.zeros(0, np.intp), *found])
+
+
+def _spread(examples: list[Examples], blend: Blend, popularity: PopularityConfig, config: TrainingConfig) -> Spread:
+    """How the ranker's features were spread among what it has to rank in the newest slice; each choice counts 1."""
+    near = within_reach(Examples.together(examples), blend, config.ranker.depth)
+    weights = np.exp(-near.log_odds_of_drawing.astype(np.float64))
+    totals = np.bincount(near.of, weights, minlength=len(near))
+    return Spread.of(names(popularity), near.features, weights / totals[near.of])
 
 
 def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityConfig) -> Recommender | None:

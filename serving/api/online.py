@@ -9,6 +9,7 @@ from serving.api.access import needs
 from serving.api.live import Live
 from serving.api.problems import Problem, described
 from serving.experiments.results import ExperimentResult
+from serving.experiments.shadows import ShadowResult
 from serving.online.measures import RATES, Measure, rates
 from serving.online.windows import summed
 
@@ -92,6 +93,7 @@ class Results(BaseModel):
     behind: int = Field(description="lists and events that are there and not counted yet")
     until: int = Field(description="event time in ms up to which was counted")
     experiments: list[ExperimentResult]
+    shadows: list[ShadowResult]
 
 
 @router.get("/experiments", responses=described(401, 403, 429, 503))
@@ -102,6 +104,7 @@ async def experiments(request: Request) -> Results:
         behind=live.follower.behind,
         until=live.tally.windows.newest + live.tally.windows.window_ms,
         experiments=await live.report.refresh(),
+        shadows=live.report.shadows,
     )
 
 

@@ -30,6 +30,8 @@ class Outcomes:
     Attributes:
         counts: whether this process counts at all.
         rates: over the newest `online.recent_s` of event time.
+        drift, skew: stability indexes of the input by dimension, and of the ranker's features.
+        concentration: Gini coefficients over the items.
         results: of the experiments that run.
         courses: by experiment and arm what the effect in the metric that decides was said to be, since the start.
     """
@@ -39,6 +41,9 @@ class Outcomes:
         self._breakdowns: dict[str, tuple[float, Breakdown]] = {}
         self.counts = live.settings.online.enabled
         self.rates: dict[str, float | None] = {}
+        self.drift: dict[str, float] = {}
+        self.skew: dict[str, float] = {}
+        self.concentration: dict[str, float] = {}
         self.results: list[ExperimentResult] = []
         self.courses: dict[tuple[str, str], History[Moment]] = {}
 
@@ -50,6 +55,9 @@ class Outcomes:
             since = windows.since(self._live.settings.online.recent_s)
             self.rates = rates(summed(windows.totals(windows.dimensions[0], since=since)))
             if rounds % _ROUNDS == 0:
+                self.drift = self._live.tally.drift()
+                self.skew = self._live.skew.stability()
+                self.concentration = self._live.gauges.concentration()
                 self.results = await self._live.report.refresh()
                 self._remember()
             rounds += 1

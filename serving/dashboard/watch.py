@@ -283,6 +283,13 @@ class Watch:
         feeds = {"sample": self.now, "events": list(self.events), "lists": list(self.lists), "marks": self.marks()}
         return msgspec.json.encode(feeds).decode()
 
+    @property
+    def model_behind_s(self) -> float | None:
+        """Event time from the newest event that the model in service knows to the newest one logged."""
+        if self._manifest is None or self.trainer is None:
+            return None
+        return max(self.trainer.newest_ts - self._manifest.trained_through, 0) / 1000.0
+
     def marks(self) -> list[tuple[int, str]]:
         """When which model was put into service, as announced."""
         return [(each.created_at, each.version) for each in self.announced if each.promoted]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from models.inference.drift import stability_index
 from serving.experiments import Experiments
 from serving.experiments.ledger import Ledgers
+from serving.experiments.shadows import Shadow
 from serving.online.attribution import Attribution
 from serving.online.concentration import Concentration
 from serving.online.measures import Measure, rates
@@ -23,6 +24,7 @@ class Tally:
     Attributes:
         windows: the counts by window and breakdown.
         ledgers: the counts by user of each experiment.
+        shadows: lists that nobody is shown.
     """
 
     def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
@@ -31,6 +33,7 @@ class Tally:
         self.attribution = Attribution(self.settings, settings.labels.watch_positive, self._features)
         self.windows = Windows(self.attribution.dimensions, window_s=self.settings.window_s, kept=self.settings.windows)
         self.ledgers = Ledgers(Experiments(settings.experiments), most=self.settings.max_users)
+        self.shadows = [Shadow(each, settings.labels) for each in settings.experiments.shadows]
         self._exposures = Concentration(self.settings.concentration_half_life_s)
         self._clicks = Concentration(self.settings.concentration_half_life_s)
         self._now = 0  # event time in ms
@@ -51,6 +54,8 @@ class Tally:
         for credit in self.attribution.take_event(event, arrived):
             self.windows.add(credit.ts, credit.labels, credit.amounts)
             self.ledgers.take(credit)
+        for shadow in self.shadows:
+            shadow.take_event(event, arrived)
         if event.type in ("click", "watch"):
             number = self._catalogue.numbers.get(event.item_id or "")
             self._clicks.add(() if number is None else (number,), self._now)
@@ -65,6 +70,8 @@ class Tally:
         """Forget an erased user."""
         self.attribution.forget(user_id)
         self.ledgers.forget(user_id)
+        for shadow in self.shadows:
+            shadow.forget(user_id)
 
     def _features(self, item_id: str) -> tuple[tuple[str, ...], ...]:
         number = self._catalogue.numbers.get(item_id)
