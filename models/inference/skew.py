@@ -40,6 +40,7 @@ class Spread:
     @classmethod
     def of(cls, names: Sequence[str], values: npt.NDArray[np.floating], weights: npt.NDArray[np.floating]) -> Spread:
         """The spread of values (k, F), nan where not known, each row counting as much as its weight (k,)."""
+        values = values.reshape(-1, len(names))  # of no rows a caller may not know how wide they would be
         edges = np.full((len(names), _BINS - 1), np.nan)
         for column, row in zip(values.T, edges, strict=True):
             order = np.argsort(column)[: np.count_nonzero(~np.isnan(column))]  # nan is sorted to the end

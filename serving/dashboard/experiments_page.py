@@ -10,6 +10,7 @@ from serving.dashboard import charts
 from serving.dashboard.board import Board
 from serving.dashboard.outcomes import effects
 from serving.dashboard.parts import card, chip, fact, grid, heading, nothing, row
+from serving.dashboard.shadow_cards import shadow_cards
 from serving.experiments.results import STRANGE_MOST, ArmResult, Effect, ExperimentResult
 from serving.online.measures import RATES, Measure
 from streams.online_settings import ExperimentSettings, ExperimentsSettings, Metric
@@ -40,9 +41,10 @@ def build(board: Board) -> None:
     if not board.settings.experiments.running:
         _how_to_begin(board.settings.experiments)
     running = ui.element("div").classes("ms-stack")
-    breakdown = _breakdown(board)
+    shadows, breakdown = shadow_cards(board), _breakdown(board)
 
     def look() -> None:
+        shadows()
         for result in board.watch.outcomes.results:
             if result.name not in draws:
                 with running:

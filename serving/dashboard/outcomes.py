@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from serving.api.live import Live, now_ms
 from serving.dashboard.samples import History
+from serving.experiments.exploring import PolicyResult, judged
 from serving.experiments.results import Effect, ExperimentResult
 from serving.online.measures import rates
 from serving.online.windows import summed
@@ -31,6 +32,7 @@ class Outcomes:
         counts: whether this process counts at all.
         rates: over the newest `online.recent_s` of event time.
         drift, skew: stability indexes of the input by dimension, and of the ranker's features.
+        exploring: what policies for the place that explores earn.
         concentration: Gini coefficients over the items.
         results: of the experiments that run.
         courses: by experiment and arm what the effect in the metric that decides was said to be, since the start.
@@ -43,6 +45,7 @@ class Outcomes:
         self.rates: dict[str, float | None] = {}
         self.drift: dict[str, float] = {}
         self.skew: dict[str, float] = {}
+        self.exploring: list[PolicyResult] = []
         self.concentration: dict[str, float] = {}
         self.results: list[ExperimentResult] = []
         self.courses: dict[tuple[str, str], History[Moment]] = {}
@@ -57,6 +60,7 @@ class Outcomes:
             if rounds % _ROUNDS == 0:
                 self.drift = self._live.tally.drift()
                 self.skew = self._live.skew.stability()
+                self.exploring = judged(self._live.tally.exploring.choices())
                 self.concentration = self._live.gauges.concentration()
                 self.results = await self._live.report.refresh()
                 self._remember()

@@ -49,6 +49,11 @@ class Gauges(Collector):
         for feature, index in self._skew.stability().items():
             skew.add_metric((feature,), index)
         yield skew
+        yield GaugeMetricFamily(
+            "millstream_skew_lists",
+            "Lists of the model in service that were looked at for skew.",
+            self._skew.lists,
+        )
         gini = GaugeMetricFamily(
             "millstream_concentration_gini", "How unevenly exposures and clicks fall on the items.", labels=("of",)
         )
