@@ -54,7 +54,8 @@ class System:
         self.settings = settings
         self.api = api
         self.names = TopicNames.under(settings.topic_prefix)
-        self.url = f"http://127.0.0.1:{settings.api.port}/dashboard"
+        self.api_url = f"http://127.0.0.1:{settings.api.port}"
+        self.url = f"{self.api_url}/dashboard"
         self.artefacts = ArtefactStore(settings.data_dir / "artefacts")
         self._producer = KafkaProducer(acks="all", linger_ms=0, **settings.kafka.kafka_python_options())
 

@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from click.testing import CliRunner
 from playwright.sync_api import Browser, BrowserContext, expect
 
+from serving.cli import main
 from tests.serving.dashboard.conftest import HOSTILE, READER, VERSIONS, System, Visit, sign_in
 
 
@@ -36,11 +38,14 @@ def test_the_live_page_moves_with_what_comes_by(visit: Visit, system: System) ->
     assert drawn == 4, "recall, throughput, freshness and engagement are drawn"
 
 
-def test_an_experiment_is_shown_by_verdict_charts_and_what_tells_users_apart(visit: Visit) -> None:
+def test_an_experiment_is_shown_by_verdict_charts_and_what_tells_users_apart(visit: Visit, system: System) -> None:
     page = visit.open("/experiments")
     expect(page.get_by_text("Too early: fewer than 100 users in as-is, fresher.")).to_be_visible()
     expect(page.get_by_text("fresher: 50%, pipeline fresh")).to_be_visible()
     expect(page.get_by_text(re.compile("sessions with a click or a watch; the . value"))).to_be_visible()
+    for command, says in (("results", "mix: Too early"), ("off-policy", "no list that could explore was shown yet")):
+        told = CliRunner().invoke(main, ["experiments", command, "--api", system.api_url, "--token", READER])
+        assert says in told.output, "the command line tells the same"
     page.get_by_label("by", exact=True).click()
     page.get_by_role("option", name="variant").click()
     page.get_by_label("rate", exact=True).click()
