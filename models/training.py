@@ -27,6 +27,7 @@ from models.features import BareItem, ItemContent, TokenTable, hash_tokens, hist
 from models.fitting import Lesson, fit_sequence, fit_towers
 from models.gate import LIST, scores, verdict
 from models.index import IndexRefused, VectorIndex
+from models.inference.skew import Spread
 from models.interactions import NO_ITEM, Interactions
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
@@ -36,7 +37,7 @@ from models.ranking.examples import Examples
 from models.ranking.facts import ItemFacts
 from models.ranking.features import names
 from models.ranking.learning import learn
-from models.ranking.ranker import Ranker
+from models.ranking.ranker import Ranker, within_reach
 from models.recommender import Networks, Recommender, with_prior
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
@@ -68,12 +69,14 @@ class Outcome:
         metrics: `ndcg_at_10` and `recall_at_10` of the candidate, and with `incumbent_` and `trending_` before the name
             of these, on the same `gate_events`; `index_recall`; `seconds`; `events`.
         why: the decision in words, with the numbers.
+        losses: of each network, by name, the mean loss of each epoch before the comparison.
     """
 
     kind: Kind
     metrics: dict[str, float]
     promoted: bool
     why: str
+    losses: dict[str, list[float]]
 
 
 def train(
@@ -111,7 +114,7 @@ def train(
     networks = course.networks(before if kind == "fine-tune" else None)
     weights = course.example_weights(held_out, trained_through if kind == "fine-tune" else None, rng)
     fine = kind == "fine-tune"
-    course.fit(networks, weights, fine=fine, budget_s=0.8 * config.time_budget_s, rng=rng, progress=progress)
+    losses = course.fit(networks, weights, fine=fine, budget_s=0.8 * config.time_budget_s, rng=rng, progress=progress)
 
     progress("building the index", 0.7)
     candidate = course.recommender(version, networks, Blend.prior(popularity), held_out)
@@ -128,6 +131,8 @@ def train(
     rankers, final_ranker = learn(
         past, examples, crossed, final_blend, names(popularity), config.token_buckets, config.ranker
     )
+
+    _spread(examples, final_blend, popularity, config).save(out)
 
     progress("comparing with what is in service", 0.85)
     mine = []
@@ -171,7 +176,7 @@ def train(
         ),
     )
     progress("done", 1.0)
-    return Outcome(kind, metrics, promoted, why)
+    return Outcome(kind, metrics, promoted, why, losses)
 
 
 @dataclass(frozen=True)
@@ -277,10 +282,10 @@ class Course:
         budget_s: float,
         rng: np.random.Generator,
         progress: Callable[[str, float], None],
-    ) -> None:
-        """Teach both networks the examples."""
+    ) -> dict[str, list[float]]:
+        """Teach both networks the examples; returns the loss of each epoch, by the network's name."""
         if not weights.any():
-            return
+            return {}
         sequence, towers = networks
         lesson = Lesson(
             self.histories,
@@ -293,16 +298,15 @@ class Course:
             lambda done: progress("teaching the sequence model", 0.05 + 0.4 * done),
         )
         fit_sequence(sequence, lesson)
-        fit_towers(
-            towers,
-            replace(
-                lesson,
-                epochs=self.config.towers.fine_tune_epochs if fine else self.config.towers.epochs,
-                until=time.monotonic() + 0.3 * budget_s,
-                progress=lambda done: progress("teaching the two towers", 0.45 + 0.25 * done),
-                losses=[],
-            ),
+        of_towers = replace(
+            lesson,
+            epochs=self.config.towers.fine_tune_epochs if fine else self.config.towers.epochs,
+            until=time.monotonic() + 0.3 * budget_s,
+            progress=lambda done: progress("teaching the two towers", 0.45 + 0.25 * done),
+            losses=[],
         )
+        fit_towers(towers, of_towers)
+        return {"sequence": lesson.losses, "two_tower": of_towers.losses}
 
     def catch_up(self, networks: tuple[SequenceModel, TwoTowers], held_out: int, rng: np.random.Generator) -> None:
         """Teach the held-out slice, mixed with as much of what came before."""
@@ -424,6 +428,14 @@ class Course:
             for rows in strides(log, self.targets, start, stop, popularity)
         ]
         return np.concatenate([np.zeros(0, np.intp), *found])
+
+
+def _spread(examples: list[Examples], blend: Blend, popularity: PopularityConfig, config: TrainingConfig) -> Spread:
+    """How the ranker's features were spread among what it has to rank in the newest slice; each choice counts 1."""
+    near = within_reach(Examples.together(examples), blend, config.ranker.depth)
+    weights = np.exp(-near.log_odds_of_drawing.astype(np.float64))
+    totals = np.bincount(near.of, weights, minlength=len(near))
+    return Spread.of(names(popularity), near.features, weights / totals[near.of])
 
 
 def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityConfig) -> Recommender | None:

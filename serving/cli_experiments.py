@@ -2,14 +2,22 @@
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
 from serving.console import out, read_settings, tells_errors
+
+if TYPE_CHECKING:
+    from serving.client import Http
+
+API = click.option("--api", default="http://localhost:8080", show_default=True, help="The API that counts.")
+TOKEN = click.option("--token", help="A token with the scope read, where one is needed.")
 
 
 @click.group()
@@ -68,23 +76,31 @@ def assign(users: tuple[str, ...]) -> None:
 
 
 @experiments.command()
-@click.option("--api", default="http://localhost:8080", show_default=True, help="The API that counts.")
-@click.option("--token", help="A token with the scope read, where one is needed.")
+@API
+@TOKEN
 @tells_errors
 def results(api: str, token: str | None) -> None:
-    """Read the results of the experiments that run."""
-    from serving.client import ApiError, Http
-
-    try:
-        with Http(api, token=token) as client:
-            told = client.experiments()
-    except (ApiError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+    """Read the results of the experiments that run, and of the shadows."""
+    with _client(api, token) as client:
+        told, shadows = client.experiments(), client.shadows()
     if not told:
         out.print("no experiment runs: see `experiments` in docs/settings.md")
     for each in told:
         out.print(f"[bold]{escape(each['name'])}[/bold]: {escape(each['verdict'])}")
         out.print(_arms(each))
+    for each in shadows:
+        out.print(f"[bold]{escape(each['name'])}[/bold] (shadow, {each['events']:,} events): {escape(each['verdict'])}")
+
+
+@contextmanager
+def _client(api: str, token: str | None) -> Iterator["Http"]:
+    from serving.client import ApiError, Http
+
+    try:
+        with Http(api, token=token) as client:
+            yield client
+    except (ApiError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _arms(result: dict[str, Any]) -> Table:
@@ -103,11 +119,43 @@ def _arms(result: dict[str, Any]) -> Table:
 
 
 @experiments.command("off-policy")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--cap", type=click.FloatRange(0, min_open=True), help="Cut weights above this.")
+@click.option("--keep", type=click.Path(path_type=Path, dir_okay=False), help="Without FILE: write the API's log here.")
+@API
+@TOKEN
 @tells_errors
-def off_policy_of(file: Path, cap: float | None) -> None:
-    """Estimate what another policy would have earned, from a FILE of JSON lines with reward, logged and new."""
+def off_policy_of(file: Path | None, cap: float | None, keep: Path | None, api: str, token: str | None) -> None:
+    """Estimate what another policy would have earned, from a FILE of JSON lines with reward, logged and new.
+
+    Without FILE it reads from the API what exploring earns, as new items are drawn now and were they drawn alike.
+    """
+    if file is None:
+        _told_by(api, token, keep)
+    else:
+        _judge(file, cap)
+
+
+def _told_by(api: str, token: str | None, keep: Path | None) -> None:
+    with _client(api, token) as client:
+        told = client.exploring()
+        if keep is not None:
+            keep.write_bytes(client.choices())
+    if not told:
+        out.print("no list that could explore was shown yet")
+        return
+    table = Table("policy", "earns", "95 %", "IPS", "rows", "worth", box=None, header_style="bold")
+    for each in told:
+        value, ips = each["value"], each["ips"]
+        bounds = "unknown" if value["low"] is None else f"{value['low']:.4g} to {value['high']:.4g}"
+        table.add_row(
+            *(each["policy"], f"{value['value']:.4g}", bounds, f"{ips['value']:.4g}" if ips else ""),
+            *(f"{each['rows']:,}", f"{each['effective_rows']:,.0f}"),
+        )
+    out.print(table)
+
+
+def _judge(file: Path, cap: float | None) -> None:
     from models.inference.off_policy import off_policy
 
     rows = []

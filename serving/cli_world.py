@@ -108,6 +108,7 @@ def demo(profile: str, seconds: float, seed: int, picture: Path | None, report: 
         redis_url="embedded://",
         log_level="WARNING",
         api={"host": "127.0.0.1", "port": port},
+        online={"skew_every_s": 0.3},  # its models follow each other closely
     )
     err.print("starting broker, Redis, worker, trainer and HTTP API …")
     with scratch_settings(settings) as scratch:

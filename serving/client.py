@@ -255,7 +255,34 @@ class Http:
             ApiError: the API refuses, or does not count.
             OSError: it cannot be reached.
         """
-        return list(json.loads(self._ask("GET", "/v1/experiments"))["experiments"])
+        return list(self._results()["experiments"])
+
+    def shadows(self) -> list[dict[str, Any]]:
+        """How the shadows do, as docs/openapi.json describes them.
+
+        Raises:
+            ApiError: the API refused.
+        """
+        return list(self._results()["shadows"])
+
+    def exploring(self) -> list[dict[str, Any]]:
+        """What policies for the place that explores earn, as docs/openapi.json describes them.
+
+        Raises:
+            ApiError: the API refused.
+        """
+        return list(self._results()["exploring"])
+
+    def choices(self) -> bytes:
+        """What stood at the exploring places that were shown, as JSON lines.
+
+        Raises:
+            ApiError: the API refused.
+        """
+        return self._ask("GET", "/v1/experiments/choices")
+
+    def _results(self) -> dict[str, Any]:
+        return dict(json.loads(self._ask("GET", "/v1/experiments")))
 
     def close(self) -> None:
         """Disconnect."""

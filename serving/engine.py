@@ -11,6 +11,8 @@ from itertools import repeat
 from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from models.artefact import ArtefactStore
 from models.inference.interleaving import team_draft
@@ -65,13 +67,14 @@ class Engine:
             for name, each in ({DEFAULT: settings.pipeline} | settings.pipelines).items()
         }
         self._experiments = Experiments(settings.experiments)
-        for experiment in settings.experiments.running:
-            for arm in experiment.arms:
-                if arm.pipeline is not None and arm.pipeline not in self.pipelines:
-                    raise SettingsError(
-                        f"experiment {experiment.name}, arm {arm.name}: there is no pipeline {arm.pipeline!r}; known "
-                        f"are {', '.join(self.pipelines)}"
-                    )
+        named = {
+            f"experiment {each.name}, arm {arm.name}": arm.pipeline
+            for each in settings.experiments.running
+            for arm in each.arms
+        } | {f"shadow {each.name}": each.pipeline for each in settings.experiments.shadows}
+        for who, pipeline in named.items():
+            if pipeline is not None and pipeline not in self.pipelines:
+                raise SettingsError(f"{who}: there is no pipeline {pipeline!r}; known are {', '.join(self.pipelines)}")
         self._names: dict[tuple[str, int], list[str]] = {}
         self._artefacts = ArtefactStore(settings.data_dir / "artefacts")
         self._next: Recommender | None = Recommender.trending_only(settings.popularity, settings.model)
@@ -88,14 +91,21 @@ class Engine:
         """The index that is searched."""
         return self._ranker.model.index_name if self._ranker else "none"
 
-    async def follow_model(self, on_loaded: Callable[[], Awaitable[object]], every_s: float = 0.2) -> None:
+    async def follow_model(
+        self,
+        on_loaded: Callable[[], Awaitable[object]],
+        every_s: float = 0.2,
+        *,
+        version_of: Callable[[ArtefactStore], str | None] = ArtefactStore.current,
+    ) -> None:
         """Load each version that goes into service, beside the one that serves; never returns.
 
-        `take_changes` swaps it in; `on_loaded` sees to it that it is called soon.
+        `take_changes` swaps it in; `on_loaded` sees to it that it is called soon. With `version_of` it is another
+        version than the one in service that is followed.
         """
         loaded = ""
         while True:
-            version = self._artefacts.current()
+            version = version_of(self._artefacts)
             if version is not None and version != loaded:
                 self._next = await asyncio.to_thread(Recommender.load, self._artefacts.path(version))
                 loaded = version
@@ -169,6 +179,15 @@ class Engine:
 
         async with self._one_at_a_time:
             return await asyncio.to_thread(make)
+
+    async def described(self, user: str) -> tuple[str, npt.NDArray[np.float32]]:
+        """What the model's ranker reads of the user's candidates now, (k, F), and which model that is."""
+        ranker = self._serving()
+        [state] = await self.read([user], publish=False)
+        chosen = self.pipelines[self._arm(user, DEFAULT).pipeline or DEFAULT]
+
+        async with self._one_at_a_time:
+            return ranker.model.version, await asyncio.to_thread(ranker.described, chosen, state)
 
     async def trace(self, user: str, *, pipeline: str = DEFAULT) -> Told:
         """What each stage does when the user's list is made now."""

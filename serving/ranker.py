@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from models.features import hash_tokens, profile_tokens
 from models.popularity import Popularity
+from models.ranking.examples import shortlist
 from models.recommender import Recommender
 from models.related import related
 from models.users import UserBatch
@@ -144,6 +145,16 @@ class Ranker:
         query = self._query([state], [profile], [moment], self._trend_of(state, profile), size)
         trace = Trace()
         return query, pipeline.run(query, trace), trace
+
+    def described(self, pipeline: Pipeline, state: UserState) -> npt.NDArray[np.float32]:
+        """What the model's ranker reads of the user's candidates now, (k, F); nothing where it has none."""
+        query, _, trace = self.trace(pipeline, state, self.now, 1)
+        found, ranker = trace.candidates, self.model.ranker
+        if ranker is None or found is None or trace.scores is None:
+            return np.zeros((0, 0), np.float32)
+        at = shortlist(trace.scores, found.users, 1, ranker.config.depth)
+        features, _ = self.model.describe(query.users, query.popularity, found, at)
+        return features
 
     def number_of(self, row: int) -> int:
         """The number of the item of a row."""

@@ -150,7 +150,10 @@ class Recommendations(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class ModelAnnouncement(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One training's outcome: the artefact, its measured quality, and whether it went into service and why."""
+    """One training's outcome: the artefact, its measured quality, and whether it went into service and why.
+
+    `losses` are those of each network's epochs, by its name.
+    """
 
     version: str
     location: str
@@ -163,6 +166,7 @@ class ModelAnnouncement(Struct, frozen=True, omit_defaults=True, kw_only=True):
     metrics: dict[str, float]
     checksums: dict[str, str]
     v: Literal[1] = 1
+    losses: dict[str, list[float]] = {}
 
 
 class DeadLetter(Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -44,6 +44,9 @@ class OnlineSettings(Section):
     concentration_half_life_s: PositiveSeconds = Field(
         86_400.0, description="event time after which an exposure or a click counts half in the concentration"
     )
+    skew_every_s: PositiveSeconds = Field(
+        1.0, description="clock time between two lists whose features are held against those of the training"
+    )
     max_users: Positive = Field(100_000, description="users and sessions remembered; per experiment, users compared")
     max_lists: Positive = Field(200_000, description="lists remembered, and events to know a copy by")
     replay_s: PositiveSeconds = Field(86_400.0, description="clock time that is read again at the start")
@@ -93,6 +96,23 @@ class ExperimentSettings(Section):
         return self
 
 
+class ShadowSettings(Section):
+    """Lists that are made beside those in service, shown to nobody, and scored on what their users then find."""
+
+    name: Name
+    pipeline: Name | None = Field(None, description="the pipeline that makes them; none: that of each user's arm")
+    model: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,127})?$")] = Field(
+        "", description="the version that makes them; newest: the one trained last; empty: the one in service"
+    )
+    share: Share = Field(0.05, description="share of the users")
+
+    @model_validator(mode="after")
+    def _differs(self) -> Self:
+        if self.pipeline is None and not self.model:
+            raise ValueError(f"shadow {self.name}: without a pipeline or a model it makes the very lists in service")
+        return self
+
+
 class ExperimentsSettings(Section):
     """The experiments that run. A user takes part in one at most: the first that draws the user."""
 
@@ -106,10 +126,17 @@ class ExperimentsSettings(Section):
     running: tuple[ExperimentSettings, ...] = Field(
         (), description="each with name, arms (name, share, pipeline), traffic, users, metric, effect, starts_at"
     )
+    shadows: Annotated[tuple[ShadowSettings, ...], Field(max_length=8)] = Field(
+        (), description="each with name, pipeline, model, share: lists that nobody is shown, scored on what users find"
+    )
+    shadow_lists_per_s: PositiveSeconds = Field(5.0, description="the most lists a second of all shadows together")
 
     @model_validator(mode="after")
     def _is_told_apart(self) -> Self:
         names = [each.name for each in self.running]
         if len(set(names)) < len(names) or HOLDOUT in names:
             raise ValueError(f"experiments need a name each, and not {HOLDOUT!r}; {', '.join(names)} are given")
+        shadows = [each.name for each in self.shadows]
+        if len(set(shadows)) < len(shadows):
+            raise ValueError(f"shadows need a name each; {', '.join(shadows)} are given")
         return self

@@ -258,6 +258,7 @@ class Trainer:
             trained_through=result.trained_through,
             created_at=int(time.time() * 1000),
             metrics=result.metrics,
+            losses=result.losses,
             checksums=self._artefacts.manifest(version).checksums,
         )
         await self._announce(version, encode(announcement))

@@ -26,7 +26,7 @@ class Progress(msgspec.Struct, tag="progress"):
 
 
 class Result(msgspec.Struct, tag="result"):
-    """How it ended: `trained_through` is the event time, in ms, of the newest event read."""
+    """How it ended: `trained_through` is the event time, in ms, of the newest event read; `losses` of each epoch."""
 
     kind: Kind
     metrics: dict[str, float]
@@ -34,6 +34,7 @@ class Result(msgspec.Struct, tag="result"):
     why: str
     events: int
     trained_through: int
+    losses: dict[str, list[float]] = {}
 
 
 Answer = Progress | Result

@@ -50,6 +50,7 @@ def run(job: Job, settings: Settings) -> Result:
         why=outcome.why,
         events=len(interactions),
         trained_through=int(interactions.ts[-1]) if len(interactions) else 0,
+        losses=outcome.losses,
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+Value = TypeVar("Value", bound=Hashable)
 
-def stability_index(reference: Mapping[str, float], current: Mapping[str, float]) -> float:
+
+def stability_index(reference: Mapping[Value, float], current: Mapping[Value, float]) -> float:
     """The population stability index of two counts by value: `sum (p - q) ln(p / q)`, 0 for equal shares.
 
     It is the symmetrised Kullback-Leibler divergence (Jeffreys, 1946). By the rule of thumb of credit scoring below 0.1
@@ -21,12 +24,11 @@ def stability_index(reference: Mapping[str, float], current: Mapping[str, float]
     if not before or not now:
         return 0.0
     room = 0.5 * len(names)
-    total = 0.0
-    for name in sorted(names):
-        p = (current.get(name, 0.0) + 0.5) / (now + room)
-        q = (reference.get(name, 0.0) + 0.5) / (before + room)
-        total += (p - q) * math.log(p / q)
-    return total
+    shares = (
+        ((current.get(name, 0.0) + 0.5) / (now + room), (reference.get(name, 0.0) + 0.5) / (before + room))
+        for name in names
+    )
+    return math.fsum((p - q) * math.log(p / q) for p, q in shares)
 
 
 def gini(counts: npt.ArrayLike) -> float:

@@ -40,7 +40,8 @@ _USER: Final = (
     "liked_age",
     "liked_duration",
 )
-_CONTEXT: Final = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "weekend", "season_sin", "season_cos")
+#: What the moment alone decides.
+MOMENTS: Final = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "weekend", "season_sin", "season_cos")
 _CROSSES: Final = (
     "taste",
     "taste_best",
@@ -76,7 +77,7 @@ _USERS_AT_ONCE: Final = 32
 
 def names(popularity: PopularityConfig) -> tuple[str, ...]:
     """The features in their order; those of the blend come first."""
-    return (*feature_names(popularity), *_SOURCES, *_item_names(popularity), *_CROSSES, *_USER, *_CONTEXT)
+    return (*feature_names(popularity), *_SOURCES, *_item_names(popularity), *_CROSSES, *_USER, *MOMENTS)
 
 
 def _item_names(popularity: PopularityConfig) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
@@ -18,9 +18,11 @@ from serving.api.gathering import Gathering
 from serving.api.system import System
 from serving.engine import DEFAULT, Engine
 from serving.experiments.report import Report
+from serving.experiments.shadowing import Shadowing
 from serving.explanation import Explanation
 from serving.online.follower import Follower
 from serving.online.gauges import Gauges
+from serving.online.skew import Skew
 from serving.online.tally import Tally
 from streams.catalogue import Catalogue
 from streams.events import Recommendations
@@ -90,9 +92,11 @@ class Live:
         self._gathering = Gathering(self.engine)
         self.producer = AIOKafkaProducer(acks="all", **settings.kafka.aiokafka_options())
         self.tally = Tally(settings, self.engine.catalogue)
-        self.report = Report(self.tally.ledgers)
+        self.report = Report(self.tally.ledgers, self.tally.shadows)
         self.follower = Follower(settings, self.store, self.tally, self.producer.partitions_for)
-        self.gauges = Gauges(self.tally, self.follower, self.report)
+        self.skew = Skew(settings, self.engine)
+        self.shadowing = Shadowing(settings, self.store, self.engine, self.tally.shadows, now_ms)
+        self.gauges = Gauges(self.tally, self.follower, self.report, self.skew)
         self.system = System(settings.data_dir / "artefacts")
         self.warm = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -108,7 +112,14 @@ class Live:
         await self.producer.start()
         tasks = [
             asyncio.create_task(work)
-            for work in (self.engine.follow_model(_nothing), self._keep_up(), self._follow_lists(), self._measure())
+            for work in (
+                self.engine.follow_model(_nothing),
+                self._keep_up(),
+                self._follow_lists(),
+                self._measure(),
+                self._beside(self.skew.follow, "list is looked at for skew"),
+                self._beside(self.shadowing.follow, "shadow makes lists"),
+            )
         ]
         try:
             yield self
@@ -138,6 +149,19 @@ class Live:
             except Exception:
                 log.exception("what users make of their lists is counted no more")
                 raise
+
+    async def _beside(self, follow: Callable[[], Awaitable[None]], what: str) -> None:
+        """Do what the counting asks for beside it, once the items are known."""
+        while not self.warm:
+            await asyncio.sleep(self.settings.api.sync_s)
+        while self.settings.online.enabled:
+            try:
+                await follow()
+            except* AWAY as group:
+                log.warning("Redis is away, no %s: %s", what, group.exceptions[0])
+            except* Exception:
+                log.exception("no %s for a moment", what)
+            await asyncio.sleep(_RETRY_S)
 
     # -- lists
 
@@ -221,6 +245,9 @@ class Live:
                     continue
                 made = msgspec.json.decode(record.value, type=Recommendations)
                 self._remember(made)
+                self.skew.offer(made.user_id)
+                for shadow in self.tally.shadows:
+                    shadow.offer(made)
                 for listener, user in list(self._listeners.items()):
                     if user in (None, made.user_id):
                         self._pass_on(listener, made)

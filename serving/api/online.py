@@ -2,13 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from serving.api.access import needs
 from serving.api.live import Live
 from serving.api.problems import Problem, described
+from serving.experiments.exploring import PolicyResult, judged
 from serving.experiments.results import ExperimentResult
+from serving.experiments.shadows import ShadowResult
 from serving.online.measures import RATES, Measure, rates
 from serving.online.windows import summed
 
@@ -92,6 +95,8 @@ class Results(BaseModel):
     behind: int = Field(description="lists and events that are there and not counted yet")
     until: int = Field(description="event time in ms up to which was counted")
     experiments: list[ExperimentResult]
+    shadows: list[ShadowResult]
+    exploring: list[PolicyResult] = Field(description="policies for the place that explores, by the log of lists")
 
 
 @router.get("/experiments", responses=described(401, 403, 429, 503))
@@ -102,7 +107,20 @@ async def experiments(request: Request) -> Results:
         behind=live.follower.behind,
         until=live.tally.windows.newest + live.tally.windows.window_ms,
         experiments=await live.report.refresh(),
+        shadows=live.report.shadows,
+        exploring=judged(live.tally.exploring.choices()),
     )
+
+
+@router.get("/experiments/choices", response_class=Response, responses=described(401, 403, 429, 503))
+async def choices(request: Request) -> Response:
+    """What stood at the exploring places that were shown: JSON lines with rec_id, item_id, logged and reward.
+
+    `logged` is the chance of the draw among the new items. With `new`, the chance under another policy, added to each
+    line, `millstream experiments off-policy` judges that policy.
+    """
+    drawn = [each._asdict() for each in _counting(request).tally.exploring.choices() if each.logged is not None]
+    return Response(msgspec.json.Encoder().encode_lines(drawn), media_type="application/x-ndjson")
 
 
 def _counting(request: Request) -> Live:

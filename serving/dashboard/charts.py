@@ -1,7 +1,7 @@
 """Options for ECharts that all charts share: calm colours that read on light and dark ground alike."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 BLUE, TEAL, AMBER, VIOLET, ROSE, GREY = "#5b76f0", "#12a594", "#e08a3c", "#9069f0", "#dd5a7b", "#8a94a6"
 COLOURS: Final = (BLUE, TEAL, AMBER, VIOLET, ROSE, GREY)
@@ -103,6 +103,66 @@ def bars(
             }
         ],
     }
+
+
+class Bounded(NamedTuple):
+    """An estimate under its name, with the bounds around it; None where nobody knows."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    colour: str = BLUE
+
+
+def intervals(description: str, rows: Sequence[Bounded], *, zero: bool = False, **x: Any) -> Options:
+    """Estimates as dots on lines from bound to bound, the first on top; `zero` marks where there is no effect."""
+    options = base(description, legend=False)
+    options["tooltip"] |= {"trigger": "item"}
+    lines = [
+        line(
+            row.name,
+            [[_short(bound), at] for bound in (row.low, row.high)],
+            colour=row.colour,
+            showSymbol=True,
+            symbol="rect",
+            symbolSize=[2, 11],
+        )
+        for at, row in enumerate(rows)
+        if row.low is not None and row.high is not None
+    ]
+    mark = {
+        "silent": True,
+        "symbol": "none",
+        "label": {"show": False},
+        "lineStyle": {"color": GREY, "type": "dashed"},
+        "data": [{"xAxis": 0}],
+    }
+    dots = {
+        "type": "scatter",
+        "symbolSize": 11,
+        "z": 3,
+        "data": [
+            {"name": row.name, "value": [_short(row.value), at], "itemStyle": {"color": row.colour}}
+            for at, row in enumerate(rows)
+        ],
+        **({"markLine": mark} if zero else {}),
+    }
+    return options | {
+        "xAxis": axis("value", splitNumber=4, scale=not zero, **x)
+        | {"splitLine": {"show": True, "lineStyle": {"color": _FAINT}}},
+        "yAxis": axis(
+            "category",
+            data=[row.name for row in rows],
+            inverse=True,
+            axisLabel={"color": GREY, "width": 150, "overflow": "truncate", "interval": 0},
+        ),
+        "series": [*lines, dots],
+    }
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
 def height_of_bars(count: int) -> str:

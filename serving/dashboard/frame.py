@@ -8,6 +8,7 @@ from nicegui import ui
 
 from serving.dashboard import (
     dead_letters_page,
+    experiments_page,
     health_page,
     items_page,
     live_page,
@@ -34,6 +35,7 @@ PLACES: Final = (
     Place("/user", "User", "person", user_page.build),
     Place("/items", "Items", "movie", items_page.build),
     Place("/models", "Models", "model_training", models_page.build),
+    Place("/experiments", "Experiments", "science", experiments_page.build),
     Place("/dead-letters", "Dead letters", "mark_email_unread", dead_letters_page.build),
     Place("/health", "Health", "monitor_heart", health_page.build),
 )

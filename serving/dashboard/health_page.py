@@ -9,6 +9,7 @@ from nicegui import ui
 from serving.dashboard import charts
 from serving.dashboard.backlog import Backlog, backlogs
 from serving.dashboard.board import Board
+from serving.dashboard.drift_cards import drift_cards
 from serving.dashboard.parts import card, fact, grid, heading, nothing, row, span
 from serving.doctor import Finding, examine
 from streams.status import WORKER
@@ -42,6 +43,10 @@ async def build(board: Board) -> None:
 
     look()
     ui.timer(2.0, look)
+    if board.watch.outcomes.counts:
+        drifted = drift_cards(board)
+        drifted()
+        ui.timer(5.0, drifted)
     with card("Events that wait", "by partition: what is in the log and not acknowledged yet"):
         waiting = ui.element("div")
     with card("The doctor"):

@@ -20,6 +20,7 @@ _TILES = (
     ("Training", "step", "next"),
 )
 _PER_CENT = "v => v == null ? '\u2013' : (100 * v).toFixed(1) + ' %'"
+_IN_PER_CENT = {"color": charts.GREY, ":formatter": "v => (100 * v).toFixed(0) + ' %'"}
 _MILLISECONDS = "v => v == null ? '\u2013' : Math.round(v) + ' ms'"
 
 
@@ -50,6 +51,8 @@ def build(board: Board) -> None:
             )
         with card("Freshness", "from an event in Kafka to its list in Kafka"):
             fresh = _chart(_freshness())
+    with card("What users make of it", "of sessions and of shown places, over the newest hour or so of event time"):
+        outcomes = _chart(_outcomes())
     with grid():
         with card("Events"):
             ui.html('<ul class="ms-stream" id="ms-events"><li>No event has come by yet.</li></ul>', sanitize=False)
@@ -61,6 +64,7 @@ def build(board: Board) -> None:
             {"id": recall, "recent": False, "marks": True, "of": [["recall"], ["trending"]]},
             {"id": rates, "recent": True, "of": [["events"], ["lists"]]},
             {"id": fresh, "recent": True, "of": [["freshness", place] for place in range(3)]},
+            {"id": outcomes, "recent": False, "marks": True, "of": [["engaged"], ["clicked"]]},
         ],
     )
 
@@ -93,7 +97,7 @@ def _recall() -> charts.Options:
             charts.line("system", colour=charts.BLUE, fill=True, markLine=_promotions()),
             charts.line("trending", colour=charts.AMBER),
         ],
-        axisLabel={"color": charts.GREY, ":formatter": "v => (100 * v).toFixed(0) + ' %'"},
+        axisLabel=_IN_PER_CENT,
     )
     options["tooltip"][":valueFormatter"] = _PER_CENT
     options["grid"]["top"] = 52
@@ -108,6 +112,21 @@ def _promotions() -> charts.Options:
         "label": {"color": charts.GREY, "fontSize": 10, ":formatter": "p => '▲ ' + p.name.slice(-10)"},
         "data": [],
     }
+
+
+def _outcomes() -> charts.Options:
+    options = charts.curves(
+        "Share of sessions with a click or a watch, and of shown places that were taken, over time",
+        [
+            charts.line("engaged sessions", colour=charts.TEAL, fill=True, markLine=_promotions()),
+            charts.line("click-through", colour=charts.VIOLET),
+        ],
+        axisLabel=_IN_PER_CENT,
+        max=1,
+    )
+    options["tooltip"][":valueFormatter"] = _PER_CENT
+    options["grid"]["top"] = 52
+    return options
 
 
 def _freshness() -> charts.Options:

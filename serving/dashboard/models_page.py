@@ -17,6 +17,7 @@ from serving.dashboard.session import may
 from streams.events import ModelAnnouncement
 
 _SHOWN: Final = 30
+_CURVES: Final = 5
 _RIVALS: Final = (("", "candidate", charts.BLUE), ("incumbent_", "in service then", charts.VIOLET),
                   ("trending_", "trending", charts.AMBER))  # fmt: skip
 
@@ -66,6 +67,7 @@ def _draw(board: Board) -> None:
             ui.echart(_offline(announced)).classes("ms-chart")
         with card("Live", "recall@10 of each model's lists on what users found by themselves afterwards"):
             _live(board)
+    _learning(announced)
     with card("Versions", "newest first"):
         here = set(_store(board).versions())
         for each in list(reversed(announced))[:_SHOWN]:
@@ -89,6 +91,33 @@ def _offline(announced: list[ModelAnnouncement]) -> charts.Options:
             for prefix, name, colour in _RIVALS
         ],
     }
+
+
+def _learning(announced: list[ModelAnnouncement]) -> None:
+    newest = [each for each in announced if each.losses][-_CURVES:]
+    if not newest:
+        return
+    with (
+        card(
+            "Learning", "mean loss of each epoch, of the newest trainings; a fine-tune begins where the last one ended"
+        ),
+        grid(),
+    ):
+        for network in dict.fromkeys(name for each in newest for name in each.losses):
+            options = charts.base(f"Loss by epoch of the network {network}")
+            curves = {each.version[-10:]: each.losses.get(network, []) for each in newest}
+            epochs = range(1, max(map(len, curves.values())) + 1)
+            options |= {
+                "xAxis": charts.axis("category", data=[f"epoch {epoch}" for epoch in epochs]),
+                "yAxis": charts.axis("value", splitNumber=3, scale=True),
+                "series": [
+                    charts.line(name, [_rounded(loss) for loss in losses], showSymbol=True, symbolSize=6)
+                    for name, losses in curves.items()
+                ],
+            }
+            with ui.element("div").classes("ms-part"):
+                ui.label(network.replace("_", " ")).classes("ms-strong")
+                ui.echart(options).classes("ms-chart")
 
 
 def _rounded(value: float | None) -> float | None:
@@ -127,6 +156,12 @@ def _version(board: Board, each: ModelAnnouncement, current: str | None, here: s
                                   ("index_recall", "index recall"), ("seconds", "seconds")):  # fmt: skip
                     if key in each.metrics:
                         fact(name, f"{each.metrics[key]:.3g}")
+                live = board.watch.score.models.get(each.version)
+                if live is not None and live.scored:
+                    fact("live recall@10", f"{live.hits / live.scored:.3g} of {live.scored:,}")
+                engaged = board.watch.outcomes.breakdown("model").get(each.version)
+                if engaged is not None and engaged[1]["engagement_rate"] is not None:
+                    fact("engaged sessions", f"{engaged[1]['engagement_rate']:.1%}")
             if not serves and each.version in here:
                 word = "Roll back to it" if each.promoted else "Put into service"
                 ui.button(word, icon="settings_backup_restore", on_click=partial(_promote, board, each.version)).props(

@@ -1,10 +1,12 @@
 """How the loop stood, twice a second: one sample, and a bounded history of them that covers all the time."""
 
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
 _KEPT: Final = 480
+
+S = TypeVar("S")
 
 
 class Sample(Struct, omit_defaults=True):
@@ -16,6 +18,7 @@ class Sample(Struct, omit_defaults=True):
         lag: events that the workers have not acknowledged yet.
         model_age_s: since the model in service was made.
         recall, trending: prequential recall@10 over the newest scored events.
+        engaged, clicked: engagement and click-through over the newest `online.recent_s` of event time.
         away: which server does not answer, in words; empty when all do.
     """
 
@@ -38,11 +41,13 @@ class Sample(Struct, omit_defaults=True):
     recall: float | None = None
     trending: float | None = None
     scored: int = 0
+    engaged: float | None = None
+    clicked: float | None = None
     totals: dict[str, int] = {}
     away: str = ""
 
 
-class History:
+class History(Generic[S]):
     """Samples spread evenly over all the time since the start.
 
     When it is full every other one is dropped and from then on half as many are taken, so it never grows and always
@@ -53,9 +58,9 @@ class History:
         self._kept = kept
         self._stride = 1
         self._count = 0
-        self.samples: list[Sample] = []
+        self.samples: list[S] = []
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: S) -> None:
         """Take in the next sample."""
         if self._count % self._stride == 0:
             self.samples.append(sample)

@@ -21,6 +21,7 @@ from models.artefact import ArtefactError, ArtefactStore, Manifest
 from models.labels import CONSUMING, POSITIVE
 from serving.api.live import AWAY, Live, ended, now_ms
 from serving.dashboard.activity import Activity
+from serving.dashboard.outcomes import Outcomes
 from serving.dashboard.rates import Rates
 from serving.dashboard.rolling import Found, Listed, RollingRecall, Trend, by_number
 from serving.dashboard.samples import History, Sample
@@ -73,6 +74,7 @@ class Watch:
         letters: the newest dead letters, oldest first.
         events, lists: what came by last, newest last.
         newest_ts: event time in ms of the newest event that came by; 0 before the first.
+        outcomes: what users make of their lists, and what came of the experiments.
     """
 
     def __init__(self, live: Live) -> None:
@@ -83,7 +85,7 @@ class Watch:
         self.n_lists = 0
         self.now = Sample(at=now_ms())
         self.recent: deque[Sample] = deque(maxlen=_RECENT)
-        self.history = History()
+        self.history: History[Sample] = History()
         self.score = RollingRecall()
         self.activity = Activity()
         self.announced: deque[ModelAnnouncement] = deque(maxlen=_ANNOUNCED)
@@ -94,6 +96,7 @@ class Watch:
         self.workers: list[WorkerStatus] = []
         self.trainer: TrainerStatus | None = None
         self.newest_ts = 0
+        self.outcomes = Outcomes(live)
         self.payload = "{}"
 
     @contextlib.asynccontextmanager
@@ -105,6 +108,7 @@ class Watch:
             for work in (
                 self._sample,
                 self._look_up_trends,
+                self.outcomes.follow,
                 self._follow_lists,
                 lambda: self._follow(names.events, self._on_events, back=_FEED),
                 lambda: self._follow(names.models, self._on_models, back=_ANNOUNCED),
@@ -262,6 +266,8 @@ class Watch:
             recall=recall[0] if recall else None,
             trending=recall[1] if recall else None,
             scored=self.score.scored,
+            engaged=self.outcomes.rates.get("engagement_rate"),
+            clicked=self.outcomes.rates.get("click_through"),
             totals=totals,
         )
 
@@ -276,6 +282,13 @@ class Watch:
         """What is sent to every live page, made once for all of them."""
         feeds = {"sample": self.now, "events": list(self.events), "lists": list(self.lists), "marks": self.marks()}
         return msgspec.json.encode(feeds).decode()
+
+    @property
+    def model_behind_s(self) -> float | None:
+        """Event time from the newest event that the model in service knows to the newest one logged."""
+        if self._manifest is None or self.trainer is None:
+            return None
+        return max(self.trainer.newest_ts - self._manifest.trained_through, 0) / 1000.0
 
     def marks(self) -> list[tuple[int, str]]:
         """When which model was put into service, as announced."""

@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from serving.experiments.ledger import Ledgers
 from serving.experiments.results import ExperimentResult, result_of
+from serving.experiments.shadows import Shadow, ShadowResult
 from streams.online_settings import HOLDOUT, ArmSettings, ExperimentSettings
 
 _EVERY_S: Final = 5.0
@@ -15,14 +17,16 @@ class Report:
     """What the ledgers say.
 
     Attributes:
-        results: as of the last `refresh`.
+        results, shadows: as of the last `refresh`.
     """
 
-    def __init__(self, ledgers: Ledgers) -> None:
+    def __init__(self, ledgers: Ledgers, shadows: Sequence[Shadow]) -> None:
         self._ledgers = ledgers
+        self._shadows = shadows
         self._made_at = float("-inf")
         self._one_at_a_time = asyncio.Lock()
         self.results: list[ExperimentResult] = []
+        self.shadows: list[ShadowResult] = []
 
     async def refresh(self) -> list[ExperimentResult]:
         """The results, made anew unless they are new."""
@@ -35,6 +39,7 @@ class Report:
                 ]
                 alpha = self._ledgers.experiments.settings.alpha
                 self.results = await asyncio.to_thread(lambda: [result_of(*job, alpha) for job in jobs])
+                self.shadows = [shadow.result(alpha) for shadow in self._shadows]
                 self._made_at = time.monotonic()
         return self.results
 

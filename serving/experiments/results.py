@@ -92,7 +92,7 @@ def result_of(settings: ExperimentSettings, ledger: Ledger, sample: Sample, alph
             compared = {
                 name: _compare(name, sample, in_arm[number], in_arm[0], settings.effect, each_alpha) for name in RATES
             }
-        metrics = {name: _interval(mean_of(_values(name, sample.now[in_arm[number]])), 1 - alpha) for name in RATES}
+        metrics = {name: interval_of(mean_of(_values(name, sample.now[in_arm[number]])), 1 - alpha) for name in RATES}
         arms.append(
             ArmResult(
                 name=arm.name,
@@ -119,7 +119,7 @@ def result_of(settings: ExperimentSettings, ledger: Ledger, sample: Sample, alph
 def _interleaved(settings: ExperimentSettings, ledger: Ledger, sample: Sample, alpha: float) -> ExperimentResult:
     """Every user got lists that both arms picked: what counts is whose picks were taken."""
     first, second = sample.now[:, Measure.FIRST_TAKEN], sample.now[:, Measure.SECOND_TAKEN]
-    metrics = {name: _interval(mean_of(_values(name, sample.now)), 1 - alpha) for name in RATES}
+    metrics = {name: interval_of(mean_of(_values(name, sample.now)), 1 - alpha) for name in RATES}
     users = int((first + second > 0).sum())
     arms = [
         ArmResult(
@@ -127,7 +127,7 @@ def _interleaved(settings: ExperimentSettings, ledger: Ledger, sample: Sample, a
         )
         for arm in settings.arms
     ]
-    effect = _effect(preference(first, second), settings.effect, alpha)
+    effect = effect_of(preference(first, second), settings.effect, alpha)
     refused = _strange(ledger)
     if refused or users < USERS_LEAST:
         verdict = refused or f"Too early: fewer than {USERS_LEAST} users took anything from an interleaved list."
@@ -181,27 +181,29 @@ def _compare(
     base = float(means[1].value)
     tau = hoped * abs(base) or hoped
     raw = difference(*means)
-    comparison = Comparison(raw=_effect(raw, tau, alpha), relative=float(raw.value) / base if base else None)
+    comparison = Comparison(raw=effect_of(raw, tau, alpha), relative=float(raw.value) / base if base else None)
     past = sample.before[treated | control]
     if past[:, RATES[name].over].any() and min(map(len, values)) > 1:
         before = np.zeros(len(sample.arm))
         before[treated | control] = _values(name, past)  # one ratio for both: no arm had had an effect yet
         adjusted = difference(*map(mean_of, without_past(values[0], values[1], before[treated], before[control])))
-        comparison.adjusted = _effect(adjusted, tau, alpha)
+        comparison.adjusted = effect_of(adjusted, tau, alpha)
         comparison.variance_left = float(adjusted.variance / raw.variance) if raw.variance > 0 else None
     return comparison
 
 
-def _effect(estimate: Estimate, tau: float, alpha: float) -> Effect:
+def effect_of(estimate: Estimate, tau: float, alpha: float) -> Effect:
+    """An effect with its bounds and p-values at `alpha`; `tau` is the size that is hoped for."""
     return Effect(
-        fixed=_interval(estimate, 1 - alpha),
+        fixed=interval_of(estimate, 1 - alpha),
         always=_bounded(estimate, always_valid_interval(estimate, tau, 1 - alpha)),
         p_fixed=float(estimate.p_value()),
         p_always=float(always_valid_p(estimate, tau)),
     )
 
 
-def _interval(estimate: Estimate, level: float) -> Interval:
+def interval_of(estimate: Estimate, level: float) -> Interval:
+    """An estimate with the bounds that hold it in that share of cases."""
     return _bounded(estimate, estimate.interval(level))
 
 

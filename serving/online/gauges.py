@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from serving.experiments.report import Report
 from serving.online.follower import Follower
 from serving.online.measures import Measure
+from serving.online.skew import Skew
 from serving.online.tally import Tally
 from serving.online.windows import summed
 
@@ -20,10 +21,11 @@ _DEAR_EVERY_S: Final = 10.0
 class Gauges(Collector):
     """What the tally says of the newest `recent_s` of event time."""
 
-    def __init__(self, tally: Tally, follower: Follower, report: Report) -> None:
+    def __init__(self, tally: Tally, follower: Follower, report: Report, skew: Skew) -> None:
         self._tally = tally
         self._follower = follower
         self._report = report
+        self._skew = skew
         self._dear: dict[str, float] = {}
         self._dear_at = float("-inf")
 
@@ -39,6 +41,19 @@ class Gauges(Collector):
         for dimension, index in self._tally.drift().items():
             drift.add_metric((dimension,), index)
         yield drift
+        skew = GaugeMetricFamily(
+            "millstream_skew_stability_index",
+            "Population stability index of what the ranker reads now against what it learnt from, by feature.",
+            labels=("feature",),
+        )
+        for feature, index in self._skew.stability().items():
+            skew.add_metric((feature,), index)
+        yield skew
+        yield GaugeMetricFamily(
+            "millstream_skew_lists",
+            "Lists of the model in service that were looked at for skew.",
+            self._skew.lists,
+        )
         gini = GaugeMetricFamily(
             "millstream_concentration_gini", "How unevenly exposures and clicks fall on the items.", labels=("of",)
         )
@@ -119,4 +134,14 @@ class Gauges(Collector):
                     for bound, value in best.always:
                         if value is not None:
                             effect.add_metric((result.name, arm.name, result.metric, bound), value)
-        yield from (users, effect, p, ratio, strange)
+        recall = GaugeMetricFamily(
+            "millstream_shadow_recall",
+            "Recall@10 of a shadow's lists (own) and of those published beside them (served), on the same events.",
+            labels=("shadow", "of"),
+        )
+        scored = GaugeMetricFamily("millstream_shadow_events", "Events to score a shadow on.", labels=("shadow",))
+        for shadow in self._report.shadows:
+            recall.add_metric((shadow.name, "own"), shadow.own.value)
+            recall.add_metric((shadow.name, "served"), shadow.served.value)
+            scored.add_metric((shadow.name,), shadow.events)
+        yield from (users, effect, p, ratio, strange, recall, scored)

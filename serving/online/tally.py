@@ -4,13 +4,16 @@ from collections.abc import Iterable
 
 from models.inference.drift import stability_index
 from serving.experiments import Experiments
+from serving.experiments.exploring import Exploring
 from serving.experiments.ledger import Ledgers
+from serving.experiments.shadows import Shadow
 from serving.online.attribution import Attribution
 from serving.online.concentration import Concentration
 from serving.online.measures import Measure, rates
 from serving.online.windows import Windows, summed
 from streams.catalogue import Catalogue, decode_profile
 from streams.events import Event, Recommendations
+from streams.pipeline_settings import ExplorationSettings
 from streams.settings import Settings
 
 #: With fewer events on either side nothing is said about drift: chance alone would move it.
@@ -23,6 +26,8 @@ class Tally:
     Attributes:
         windows: the counts by window and breakdown.
         ledgers: the counts by user of each experiment.
+        shadows: lists that nobody is shown.
+        exploring: what became of the places that explore.
     """
 
     def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
@@ -31,6 +36,10 @@ class Tally:
         self.attribution = Attribution(self.settings, settings.labels.watch_positive, self._features)
         self.windows = Windows(self.attribution.dimensions, window_s=self.settings.window_s, kept=self.settings.windows)
         self.ledgers = Ledgers(Experiments(settings.experiments), most=self.settings.max_users)
+        self.shadows = [Shadow(each, settings.labels) for each in settings.experiments.shadows]
+        self._explorations = {name: each.exploration for name, each in settings.pipelines.items()}
+        self._exploration = settings.pipeline.exploration
+        self.exploring = Exploring(self._exploration_of)
         self._exposures = Concentration(self.settings.concentration_half_life_s)
         self._clicks = Concentration(self.settings.concentration_half_life_s)
         self._now = 0  # event time in ms
@@ -42,6 +51,7 @@ class Tally:
         self.attribution.take_list(made, arrived)
         if published:  # a request may name its pipeline, whatever the user's arm
             self.ledgers.take_list(made)
+            self.exploring.take_list(made)
         numbers = map(self._catalogue.numbers.get, (place.item_id for place in made.items))
         self._exposures.add((number for number in numbers if number is not None), self._now)
 
@@ -51,6 +61,9 @@ class Tally:
         for credit in self.attribution.take_event(event, arrived):
             self.windows.add(credit.ts, credit.labels, credit.amounts)
             self.ledgers.take(credit)
+        for shadow in self.shadows:
+            shadow.take_event(event, arrived)
+        self.exploring.take_event(event)
         if event.type in ("click", "watch"):
             number = self._catalogue.numbers.get(event.item_id or "")
             self._clicks.add(() if number is None else (number,), self._now)
@@ -65,6 +78,13 @@ class Tally:
         """Forget an erased user."""
         self.attribution.forget(user_id)
         self.ledgers.forget(user_id)
+        for shadow in self.shadows:
+            shadow.forget(user_id)
+        self.exploring.forget(user_id)
+
+    def _exploration_of(self, user_id: str) -> ExplorationSettings | None:
+        arm = self.ledgers.experiments.arm_of(user_id)
+        return None if arm.drafted else self._explorations.get(arm.pipeline or "", self._exploration)
 
     def _features(self, item_id: str) -> tuple[tuple[str, ...], ...]:
         number = self._catalogue.numbers.get(item_id)

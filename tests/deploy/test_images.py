@@ -42,7 +42,7 @@ def assert_is_a_command(words: list[str]) -> None:
 
 
 def test_every_role_has_its_service() -> None:
-    assert list(SERVICES) == ["kafka", "redis", "topics", "worker", "trainer", "api"]
+    assert list(SERVICES) == ["kafka", "redis", "topics", "worker", "trainer", "api", "prometheus", "grafana"]
     assert list(OURS) == ["topics", "worker", "trainer", "api"]
 
 
@@ -77,12 +77,27 @@ def test_every_variable_is_a_setting_and_its_value_is_right(monkeypatch: pytest.
 @pytest.mark.parametrize("service", SERVICES)
 def test_what_a_service_needs_is_there_and_images_are_pinned(service: str) -> None:
     definition = SERVICES[service]
-    assert re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+", definition["image"])
+    assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", definition["image"])
     for volume in definition["volumes"]:
-        assert volume.partition(":")[0] in COMPOSE["volumes"]
+        source = volume.partition(":")[0]
+        assert (ROOT / source).exists() if source.startswith("./") else source in COMPOSE["volumes"]
     for name, condition in definition.get("depends_on", {}).items():
         needs_health = condition["condition"] == "service_healthy"
         assert not needs_health or "test" in SERVICES[name]["healthcheck"]
+        if "profiles" in SERVICES[name]:
+            assert set(definition["profiles"]) <= set(SERVICES[name]["profiles"]), f"{service} needs {name}"
+
+
+def test_what_monitors_is_as_without_compose_but_for_where_it_looks() -> None:
+    compose, alone = ROOT / "deploy" / "compose", ROOT / "deploy"
+    for ours, theirs, where, there in (
+        ("prometheus.yml", "prometheus/prometheus.yml", "api:8080", "localhost:8080"),
+        ("grafana-source.yml", "grafana/provisioning/datasources/prometheus.yml", "prometheus:9090", "localhost:9090"),
+    ):
+        expected = (alone / theirs).read_text().replace(there, where)
+        assert yaml.safe_load((compose / ours).read_text()) == yaml.safe_load(expected)
+        service, port = where.split(":")
+        assert service in SERVICES and any(each.endswith(f":{port}") for each in SERVICES[service]["ports"])
 
 
 def test_trainer_and_workers_share_the_data_folder() -> None:

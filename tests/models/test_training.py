@@ -11,8 +11,10 @@ import pytest
 from models.artefact import verify
 from models.blend import Blend
 from models.config import TrainingConfig
+from models.inference.skew import Spread
 from models.interactions import Interactions
 from models.popularity import PopularityConfig
+from models.ranking.features import names
 from models.recommender import Recommender
 from models.training import Course, Kind, Outcome, train
 from tests.models import world
@@ -58,6 +60,15 @@ def test_the_artefact_is_whole_and_says_what_it_came_from(trained: tuple[Path, O
     assert manifest.trained_through == int(world.interactions().ts[-1])
     assert manifest.metrics == outcome.metrics
     assert TrainingConfig.from_json(manifest.config) == world.SMALL
+    spread = Spread.load(out)
+    assert spread is not None and spread.names == names(PopularityConfig())
+    of_choices = spread.counts.sum(axis=1)
+    assert of_choices[0] > 50 and np.allclose(of_choices, of_choices[0]), "each choice counts as one"
+    assert {name: len(losses) for name, losses in outcome.losses.items()} == {
+        "sequence": world.SMALL.sequence.epochs,
+        "two_tower": world.SMALL.towers.epochs,
+    }
+    assert all(losses[-1] < losses[0] for losses in outcome.losses.values())
 
 
 def test_the_same_data_and_seed_make_the_same_artefact(trained: tuple[Path, Outcome], tmp_path: Path) -> None:

@@ -45,3 +45,5 @@ def test_a_log_is_judged(tmp_path: Path) -> None:
 def test_results_of_an_api_that_is_away_are_an_error() -> None:
     told = run("results", "--api", "http://127.0.0.1:9")
     assert told.exit_code == 1 and "refused" in told.output
+    told = run("off-policy", "--api", "http://127.0.0.1:9")
+    assert told.exit_code == 1 and "refused" in told.output

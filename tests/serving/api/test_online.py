@@ -1,9 +1,11 @@
 """Online metrics and experiments over HTTP: lists and events on a real broker in, numbers out, after a restart too."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from fastapi.testclient import TestClient
 from kafka import KafkaProducer
@@ -12,7 +14,7 @@ from serving.api.app import make_api
 from serving.api.live import Live
 from streams import topics
 from streams.events import Event, ListItem, Recommendations, UserRecord, encode
-from streams.online_settings import ArmSettings, ExperimentSettings, ExperimentsSettings, OnlineSettings
+from streams.online_settings import ArmSettings, ExperimentSettings, ExperimentsSettings, OnlineSettings, ShadowSettings
 from streams.pipeline_settings import PipelineSettings, RuleSettings
 from streams.settings import ApiSettings, Settings, SettingsError
 from streams.state import Store
@@ -33,7 +35,13 @@ def settings(make_settings: MakeSettings) -> Settings:
     made = make_settings(
         api=ApiSettings(sync_s=0.05),
         pipelines={"fresh": FRESH},
-        experiments=ExperimentsSettings(running=(ExperimentSettings(name="mix", arms=ARMS),)),
+        experiments=ExperimentsSettings(
+            running=(ExperimentSettings(name="mix", arms=ARMS),),
+            shadows=(
+                ShadowSettings(name="beside", pipeline="fresh", share=1.0),
+                ShadowSettings(name="candidate", model="newest", share=1.0),
+            ),
+        ),
     )
     topics.create(made)
     return made
@@ -53,8 +61,10 @@ class Stream:
         self._names = TopicNames.under(settings.topic_prefix)
         self._producer = KafkaProducer(acks="all", linger_ms=0, **settings.kafka.kafka_python_options())
 
-    def list(self, user: str, *items: str, variant: str) -> None:
+    def list(self, user: str, *items: str, variant: str, drawn: float | None = None) -> None:
         places = [ListItem(item_id=item, score=1.0, sources=["trending"], reason="") for item in items]
+        if drawn is not None:
+            places[-1] = msgspec.structs.replace(places[-1], propensity=drawn)
         made = Recommendations(
             rec_id=f"r-{user}", user_id=user, seq=1, items=places, model="v1", index="flat", generated_at=NOW,
             variant=variant,
@@ -149,6 +159,37 @@ def test_experiments_are_told_arm_by_arm(client: TestClient, stream: Stream) -> 
     assert told["arms"][1]["against_control"]["sessions_per_user"]["raw"]["p_always"] == 1.0
     text = client.get("/metrics").text
     assert 'millstream_experiment_users{arm="fresh",experiment="mix"}' in text
+
+
+def test_a_shadow_ranks_beside_what_was_published_and_is_scored(
+    settings: Settings, client: TestClient, stream: Stream
+) -> None:
+    Api(settings, client).apply(*(like(f"fan-{n}", item) for n in range(3) for item in "abc"))
+    wait_until(lambda: client.get("/readyz").json()["items"] == 3, "the items are known")
+    shadow, candidate = client.app.state.live.tally.shadows  # type: ignore[attr-defined]
+    stream.list("zoe", "b", variant="control")
+    wait_until(lambda: shadow.lists == 1, "the shadow has made a list")
+    stream.event("like", "zoe", item_id="c")
+    wait_until(lambda: shadow.result(0.05).events == 1, "the find is scored")
+    told, waits = client.get("/v1/experiments").json()["shadows"]
+    assert (told["served"]["value"], told["own"]["value"], told["model"]) == (0.0, 1.0, "trending")
+    assert waits["lists"] == 0 and "not among the artefacts" in waits["verdict"], "there is no trained model yet"
+    assert candidate.passed_over == 0
+    assert 'millstream_shadow_recall{of="own",shadow="beside"} 1.0' in client.get("/metrics").text
+
+
+def test_what_exploring_earned_is_told_and_its_log_can_be_had(client: TestClient, stream: Stream) -> None:
+    for n in range(6):
+        stream.list(f"u{n}", "a", "b", variant="control", drawn=0.05 if n < 3 else None)
+        stream.event("impression", f"u{n}", item_id="b", rec_id=f"r-u{n}", position=1)
+    stream.event("click", "u0", item_id="b", rec_id="r-u0", position=1)
+    choices = client.app.state.live.tally.exploring.choices  # type: ignore[attr-defined]
+    wait_until(lambda: sum(each.reward for each in choices()) == 1.0, "the click is counted")
+    plain, drawn, alike = client.get("/v1/experiments").json()["exploring"]
+    assert (plain["policy"], plain["rows"], plain["value"]["value"]) == ("no exploring", 3, 0.0)
+    assert (drawn["policy"], drawn["rows"]) == ("as drawn", 3) and alike["ips"]["value"] > 0
+    rows = [json.loads(line) for line in client.get("/v1/experiments/choices").text.splitlines()]
+    assert len(rows) == 3 and rows[0] == {"rec_id": "r-u0", "item_id": "b", "logged": 0.5, "reward": 1.0}
 
 
 def test_an_arm_changes_the_lists_of_its_users_and_theirs_alone(settings: Settings, client: TestClient) -> None:

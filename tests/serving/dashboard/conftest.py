@@ -22,6 +22,8 @@ from serving.api.access import digest
 from serving.client import ApiError, Http
 from streams import topics
 from streams.events import ItemRecord, ModelAnnouncement, encode
+from streams.online_settings import ArmSettings, ExperimentSettings, ExperimentsSettings, OnlineSettings
+from streams.pipeline_settings import FreshnessSettings, PipelineSettings
 from streams.settings import ApiSettings, Settings
 from streams.topics import TopicNames
 from tests.models import world
@@ -30,6 +32,7 @@ from tests.waiting import wait_until
 READER, OWNER = "reads-only", "may-do-all"
 HOSTILE = "<img src=x onerror=alert(1)>"
 VERSIONS = ("v1", "v2")
+ARMS = (ArmSettings(name="as-is", share=0.5), ArmSettings(name="fresher", share=0.5, pipeline="fresh"))
 NOW = int(time.time() * 1000)
 
 
@@ -51,7 +54,8 @@ class System:
         self.settings = settings
         self.api = api
         self.names = TopicNames.under(settings.topic_prefix)
-        self.url = f"http://127.0.0.1:{settings.api.port}/dashboard"
+        self.api_url = f"http://127.0.0.1:{settings.api.port}"
+        self.url = f"{self.api_url}/dashboard"
         self.artefacts = ArtefactStore(settings.data_dir / "artefacts")
         self._producer = KafkaProducer(acks="all", linger_ms=0, **settings.kafka.kafka_python_options())
 
@@ -86,7 +90,7 @@ class System:
         )
         trained = scratch / "trained"
         trained.mkdir()
-        train(
+        outcome = train(
             world.data(log), once, kind="retrain", incumbent=None, out=trained, version="v1", offsets={},
             popularity=PopularityConfig(), progress=lambda _stage, _done: None,
         )  # fmt: skip
@@ -100,6 +104,7 @@ class System:
             announcement = ModelAnnouncement(
                 version=version, location=version, promoted=True, why=f"ndcg@10 is better: {version}", kind="retrain",
                 events=400, trained_through=NOW, created_at=NOW + number, metrics=dict(manifest.metrics), checksums={},
+                losses=outcome.losses,
             )  # fmt: skip
             self.send(self.names.models, version, encode(announcement))
 
@@ -117,6 +122,9 @@ def system(servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -
         topic_prefix=f"board-{uuid.uuid4().hex[:8]}.",
         partitions=1,
         api=ApiSettings(port=free_port(), sync_s=0.05, tokens={digest(READER): ("read",), digest(OWNER): ("admin",)}),
+        pipelines={"fresh": PipelineSettings(freshness=FreshnessSettings(boost=0.1))},
+        experiments=ExperimentsSettings(running=(ExperimentSettings(name="mix", arms=ARMS),)),
+        online=OnlineSettings(skew_every_s=0.05),
     )
     topics.create(settings)
     running = [start(settings, role, folder / f"{role}.log") for role in ("worker", "api")]

@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from click.testing import CliRunner
 from playwright.sync_api import Browser, BrowserContext, expect
 
+from serving.cli import main
 from tests.serving.dashboard.conftest import HOSTILE, READER, VERSIONS, System, Visit, sign_in
 
 
@@ -15,6 +17,8 @@ from tests.serving.dashboard.conftest import HOSTILE, READER, VERSIONS, System, 
         ("/items", "Trending"),
         ("/items?item=unheard-of", "has named the item"),
         ("/health", "checksums right"),
+        ("/health", "It takes a trained model and some hundred lists."),
+        ("/experiments", "No shadow runs."),
     ],
 )
 def test_a_page_says_what_there_is_or_why_there_is_nothing(visit: Visit, path: str, shows: str) -> None:
@@ -31,7 +35,24 @@ def test_the_live_page_moves_with_what_comes_by(visit: Visit, system: System) ->
     expect(page.locator("#ms-lists")).to_contain_text("passer-by")
     expect(applied).not_to_have_text(before)
     drawn = page.evaluate("[...document.querySelectorAll('.nicegui-echart canvas')].length")
-    assert drawn == 3, "recall, throughput and freshness are drawn"
+    assert drawn == 4, "recall, throughput, freshness and engagement are drawn"
+
+
+def test_an_experiment_is_shown_by_verdict_charts_and_what_tells_users_apart(visit: Visit, system: System) -> None:
+    page = visit.open("/experiments")
+    expect(page.get_by_text("Too early: fewer than 100 users in as-is, fresher.")).to_be_visible()
+    expect(page.get_by_text("fresher: 50%, pipeline fresh")).to_be_visible()
+    expect(page.get_by_text(re.compile("sessions with a click or a watch; the . value"))).to_be_visible()
+    for command, says in (("results", "mix: Too early"), ("off-policy", "no list that could explore was shown yet")):
+        told = CliRunner().invoke(main, ["experiments", command, "--api", system.api_url, "--token", READER])
+        assert says in told.output, "the command line tells the same"
+    page.get_by_label("by", exact=True).click()
+    page.get_by_role("option", name="variant").click()
+    page.get_by_label("rate", exact=True).click()
+    page.get_by_role("option", name="click through").click()
+    expect(page.get_by_text("Nothing could be counted yet")).to_be_visible()
+    drawn = page.evaluate("[...document.querySelectorAll('.nicegui-echart canvas')].length")
+    assert drawn >= 5, "effect, course, means, users and all metrics are drawn"
 
 
 def test_a_title_is_text_wherever_it_stands(visit: Visit, system: System) -> None:
@@ -87,6 +108,7 @@ def test_a_model_is_rolled_back_announced_and_served(visit: Visit, system: Syste
     page = visit.open("/models")
     older, newer = VERSIONS
     assert system.artefacts.current() == newer
+    expect(page.get_by_text("mean loss of each epoch")).to_be_visible()
     page.locator(".ms-version", has_text=older).get_by_role("button", name="Roll back to it").click()
     page.get_by_role("dialog").get_by_label("Why?").fill("lists look stale")
     page.get_by_role("dialog").get_by_role("button", name="Put into service").click()
@@ -123,6 +145,7 @@ def test_what_needs_a_token_is_refused_without_it(browser: Browser, system: Syst
     expect(page.get_by_label("Token")).to_be_visible()
     context.close()
     log = (system.settings.data_dir.parent / "api.log").read_text()
+    assert "for a moment" not in log, "nothing failed beside the counting"
     assert "WebSocket" not in log and READER not in log and "a-guess" not in log
 
 
