@@ -68,12 +68,12 @@ class _Attention(Layer):
         normed = self.attention_norm(states)
         shape = (batch, length, 3, self.heads, dim // self.heads)
         q, k, v = self.active(self.mixed(normed)).view(shape).permute(2, 3, 0, 1, 4).flatten(1, 2)
-        q, k = q * self._scale, k.transpose(1, 2)
         if self.times is None:
-            likeness = torch.bmm(q, k)
+            likeness = torch.bmm(q * self._scale, k.transpose(1, 2))
         else:
             assert spans is not None
-            likeness = torch.baddbmm(_Lookup.apply(self.times, spans).flatten(0, 1), q, k)  # type: ignore[no-untyped-call]
+            by_time: Tensor = _Lookup.apply(self.times, spans)  # type: ignore[no-untyped-call]
+            likeness = torch.baddbmm(by_time.flatten(0, 1), q, k.transpose(1, 2), alpha=self._scale)
         places = torch.arange(length)
         scores = likeness.view(self.heads, batch, length, length)
         scores += self._by_distance(places[:, None] - places)[:, None]
@@ -148,13 +148,12 @@ class HSTU(_Attention):
         super().__init__(config)
         self.gate = nn.Linear(config.dim, config.dim)
         self.attended_norm = nn.LayerNorm(config.dim)
-        self._share = 1.0 / config.length
 
     def active(self, mixed: Tensor) -> Tensor:
         return silu(mixed)
 
     def weigh(self, scores: Tensor) -> Tensor:
-        return silu(scores) * self._share
+        return silu(scores)  # not divided by the length as in the paper: what is attended to is normed anyway
 
     def finish(self, states: Tensor, normed: Tensor, attended: Tensor) -> Tensor:
         gated = self.attended_norm(attended) * silu(self.gate(normed))

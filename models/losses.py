@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float32]
 
 #: So many queries are compared with all items at once: their scores stay in the cache.
 _AT_ONCE: Final = 256
+_WIDTH: Final = 64
 
 
 def softmax(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -62,19 +63,23 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, vectors: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
-        of_queries, of_vectors = torch.empty_like(queries), torch.zeros_like(vectors)
+        # rows of scores that begin at the width of the processor's registers are multiplied faster
+        every = F.pad(vectors, (0, 0, 0, -len(vectors) % _WIDTH))
+        of_queries, of_every = torch.empty_like(queries), torch.zeros_like(every)
         losses = torch.empty_like(shares)
+        scores, chances = queries.new_empty(2, min(_AT_ONCE, len(queries)), len(every))
         for start in range(0, len(queries), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
-            rows = torch.arange(len(targets[part]))
-            chances = torch.log_softmax(queries[part] @ vectors.T, dim=1)
-            losses[part] = chances[rows, targets[part]]
-            chances.exp_()
-            chances[rows, targets[part]] -= 1.0
-            chances *= shares[part, None]
-            torch.mm(chances, vectors, out=of_queries[part])
-            of_vectors.addmm_(chances.T, queries[part])
-        ctx.save_for_backward(of_queries, of_vectors)
+            rows, chosen = torch.arange(len(targets[part])), targets[part]
+            torch.mm(queries[part], every.T, out=scores[: len(rows)])
+            scores[:, len(vectors) :] = -torch.inf
+            p = torch.softmax(scores[: len(rows)], 1, out=chances[: len(rows)])
+            losses[part] = p[rows, chosen].clamp(min=torch.finfo(p.dtype).tiny).log()
+            p[rows, chosen] -= 1.0
+            p *= shares[part, None]
+            torch.mm(p, every, out=of_queries[part])
+            of_every.addmm_(p.T, queries[part])
+        ctx.save_for_backward(of_queries, of_every[: len(vectors)])
         return -(losses * shares).sum()
 
     @staticmethod
