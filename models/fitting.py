@@ -107,7 +107,7 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
         expected = len(targets) * frequencies[rows] + config.negatives / len(pool)
         return losses.softmax(losses.unbiased(logits, expected), targets, counted)
 
-    batches = _Windows(order, starts, lesson, config.batch_tokens, config.stretch * config.length)
+    batches = _Windows(order, starts, lesson, config.batch_tokens, config.stretch * config.length + 1)
     _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay, config.warmup)
 
 
