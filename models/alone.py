@@ -31,18 +31,18 @@ QUICK: Final = SequenceConfig(
     layers="hstu",
     loss="softmax",
     reads=("times", "moment"),
-    dim=128,
-    blocks=3,
+    dim=64,
+    blocks=2,
     heads=2,
     length=200,
     stretch=1,
     dropout=0.2,
     item_dropout=0.0,
-    batch_tokens=4096,
+    batch_tokens=2048,
     learning_rate=1e-3,
     warmup=200,
     weight_decay=0.1,
-    epochs=16,
+    epochs=12,
 )
 
 

@@ -78,10 +78,8 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
         weights[~begins, 0] = 0.0  # nothing is known there of a user whose past was cut off
         items = np.where(inside, log.item[events], 0).astype(np.int64)
         asked = weights > 0
-        drawn = rows = None
-        if not full:
-            drawn = lesson.rng.choice(pool, config.negatives)
-            rows = np.unique(np.concatenate([items[asked], drawn])).astype(np.int64)
+        drawn = None if full else lesson.rng.choice(pool, config.negatives)
+        rows = None if drawn is None else np.unique(np.concatenate([items[asked], drawn])).astype(np.int64)
         vectors, inputs = _looked_up(model, lesson.content, items[:, :-1], rows)
         ts = torch.from_numpy(log.ts[events])
         queries = model(
@@ -92,8 +90,18 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
             ts,
         )[torch.from_numpy(asked)]
         targets = torch.from_numpy(items[asked] if rows is None else np.searchsorted(rows, items[asked]))
-        counted = torch.from_numpy(weights[asked])
         trends = model.prior(lesson.trends, events[asked], rows) if "trends" in config.reads else None
+        return loss(queries, vectors, targets, torch.from_numpy(weights[asked]), trends, rows, drawn)
+
+    def loss(
+        queries: Tensor,
+        vectors: Tensor,
+        targets: Tensor,
+        counted: Tensor,
+        trends: Tensor | None,
+        rows: Rows | None,
+        drawn: Rows | None,
+    ) -> Tensor:
         if rows is None and trends is None:
             return losses.full_softmax(queries, vectors, targets, counted)
         logits = queries @ vectors.T
