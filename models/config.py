@@ -6,24 +6,54 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_type_hints
 
+#: What a sequence model may read beside the items and their order.
+Reading = Literal["content", "actions", "gaps", "times", "moment", "trends"]
+
 
 @dataclass(frozen=True)
 class SequenceConfig:
-    """The sequence transformer, and how it learns."""
+    """The sequence model: the parts that it is made of, what it reads, and how it learns.
 
+    Attributes:
+        layers: `sasrec` (transformer), `ligr` (with gates), `hstu` (pointwise attention) or `gru`.
+        loss: `softmax` over all items, `sampled` softmax with the bias of sampling taken off, or `gbce`. A catalogue
+            of up to `full_softmax_items` is never sampled from for a softmax.
+        similarity: of a query and an item's vector: `dot` product, or `cosine` divided by `temperature`.
+        reads: the items' `content`; the `actions` and their strength; the `gaps` between actions; the `times` from each
+            action attended to; the `moment` that is asked about (where it is not read, times and waits end with the
+            last action); the `trends`, popularity as of the moment.
+        length: actions that a query is made of.
+        stretch: windows in training are so many times as long.
+        item_dropout: share of items whose id is hidden in a training step.
+        calibration: of `gbce`, between 0 and 1.
+        warmup: steps until the learning rate is reached.
+    """
+
+    layers: Literal["sasrec", "ligr", "hstu", "gru"] = "sasrec"
+    loss: Literal["softmax", "sampled", "gbce"] = "sampled"
+    similarity: Literal["dot", "cosine"] = "dot"
+    reads: tuple[Reading, ...] = ("content", "actions", "gaps", "moment", "trends")
     dim: int = 64
     blocks: int = 2
     heads: int = 2
     length: int = 50
+    stretch: int = 2
     dropout: float = 0.2
     item_dropout: float = 0.2
+    temperature: float = 0.1
     full_softmax_items: int = 2_000
     negatives: int = 1024
+    calibration: float = 0.75
     batch_tokens: int = 4096
     learning_rate: float = 1e-3
+    warmup: int = 0
     weight_decay: float = 1.0
     epochs: int = 4
     fine_tune_epochs: int = 2
+
+    def __post_init__(self) -> None:
+        if self.layers == "gru" and "times" in self.reads:
+            raise ValueError("sequence: layers of kind gru attend to nothing, so they cannot read times")
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,15 @@
 Four protocols. `prequential`: each later positive that is new to its user is an ask of its own, met as of the moment
 before it; the models do not move on, but users and popularity do. `temporal`: each user with such positives asks once,
 at the split, for all of them. `rolling`: the same at several splits, each with a training of its own. `loo`: each
-user's last positive is left out of all training and asked for as of then.
+user's last interaction is left out of all training and asked for as of then. There every interaction counts alike, as
+in the published tables, and the sequence model is taught all others and asked alone.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models import list_metrics as lm
+from models.alone import Alone, alike
 from models.classics import DecayedTrending, ItemItem
 from models.config import TrainingConfig
 from models.contenders import (
@@ -129,6 +131,8 @@ def evaluate(
     unknown = sorted(set(models) - set(MODELS))
     if unknown:
         raise ValueError(f"there is no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    if protocol == "loo":
+        data = replace(data, interactions=alike(data.interactions))
     targets = Course.over(data, config, popularity, []).targets
     all_folds = folds(protocol, data.interactions, targets, share)
     given: dict[str, list[Answers]] = {name: [] for name in models}
@@ -139,7 +143,9 @@ def evaluate(
         def tell(stage: str, part: float, done: float = done) -> None:
             progress(stage, done + part / len(all_folds))
 
-        recommender = _trained(data, config, fold, popularity, tell) if _TRAINED & set(models) else None
+        alone = _alone(data, config, fold, popularity, tell) if protocol == "loo" and "sequence" in models else None
+        others = _TRAINED & set(models) - ({"sequence"} if alone else set())
+        recommender = _trained(data, config, fold, popularity, tell) if others else None
         course = Course.over(data, config, popularity, recommender.item_ids if recommender else [])
         if recommender is not None:
             recommender.admit(course.items)
@@ -147,7 +153,7 @@ def evaluate(
         half_lives.append(half_life)
         for place, name in enumerate(models):
             tell(f"asking {name}", 0.7 + 0.3 * place / len(models))
-            asked = contender(name, course, fold, recommender, half_life)
+            asked = alone if alone and name == "sequence" else contender(name, course, fold, recommender, half_life)
             given[name].append(answers(asked, name, course, fold, popularity))
     progress("done", 1.0)
     return {
@@ -210,6 +216,14 @@ def _trained(
             progress=lambda stage, done: tell(stage, 0.7 * done),
         )
         return Recommender.load(Path(folder))
+
+
+def _alone(
+    data: TrainingData, config: TrainingConfig, fold: Fold, popularity: PopularityConfig, tell: Progress
+) -> Alone:
+    known = replace(data, interactions=data.interactions.rows(fold.training))
+    course = Course.over(known, config, popularity, [])
+    return Alone.taught(course, lambda done: tell("teaching the sequence model", 0.7 * done))
 
 
 def contender(name: str, course: Course, fold: Fold, model: Recommender | None, half_life: float) -> Contender:

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from models import losses
 from models.features import TokenTable
 from models.prior import TrendTable
-from models.sequence import SequenceModel, time_buckets
+from models.sequence import SequenceModel
 from models.towers import TwoTowers
 from models.users import Histories
 
@@ -66,44 +67,67 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
     log = lesson.histories.log
     order, starts = lesson.histories.consumed()
     size = len(lesson.content)
-    full = size <= config.full_softmax_items
-    everything = torch.arange(size)
+    full = config.loss == "softmax" or (config.loss == "sampled" and size <= config.full_softmax_items)
     frequencies = lesson.frequencies()
     # an item that nobody has liked yet is no evidence of what people do not like
     pool = np.flatnonzero(frequencies).astype(np.int64)
 
     def step(window: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_], begins: npt.NDArray[np.bool_]) -> Tensor:
         events = order[window]
-        ts = log.ts[events]
-        weights = np.where(inside, lesson.weights[events], 0.0)
+        weights = np.where(inside, lesson.weights[events], 0.0).astype(np.float32)
         weights[~begins, 0] = 0.0  # nothing is known there of a user whose past was cut off
-        waits = time_buckets(np.diff(ts, axis=1, prepend=ts[:, :1]))
-        waits[:, 0] = 0
-        gaps = waits[:, :-1].copy()
         items = np.where(inside, log.item[events], 0).astype(np.int64)
         asked = weights > 0
-        targets = items[asked]
-        if full:
-            chosen, vectors = None, model.items(everything, lesson.content)
-            inputs = vectors[torch.from_numpy(items[:, :-1])]
-        else:
-            chosen = _sampled(targets, pool, config.negatives, lesson.rng)
-            needed, of = np.unique(np.concatenate([items[:, :-1].ravel(), chosen]), return_inverse=True)
-            table = model.items(torch.from_numpy(needed), lesson.content.take(needed))
-            inputs = table[torch.from_numpy(of[: -len(chosen)].reshape(len(items), -1))]
-            vectors = table[torch.from_numpy(of[-len(chosen) :])]
+        drawn = None if full else lesson.rng.choice(pool, config.negatives)
+        rows = None if drawn is None else np.unique(np.concatenate([items[asked], drawn])).astype(np.int64)
+        vectors, inputs = _looked_up(model, lesson.content, items[:, :-1], rows)
+        ts = torch.from_numpy(log.ts[events])
         queries = model(
             inputs,
             torch.from_numpy(log.action[events[:, :-1]].astype(np.int64)),
             torch.from_numpy(log.strength[events[:, :-1]]),
-            torch.from_numpy(gaps),
-            torch.from_numpy(waits),
+            ts[:, :-1],
+            ts,
         )[torch.from_numpy(asked)]
-        logits = queries @ vectors.T + model.prior(lesson.trends, events[asked], chosen)
-        return _softmax_loss(logits, targets, chosen, weights[asked], frequencies, config.negatives, len(pool))
+        targets = torch.from_numpy(items[asked] if rows is None else np.searchsorted(rows, items[asked]))
+        trends = model.prior(lesson.trends, events[asked], rows) if "trends" in config.reads else None
+        return loss(queries, vectors, targets, torch.from_numpy(weights[asked]), trends, rows, drawn)
 
-    batches = _Windows(order, starts, lesson, config.batch_tokens, 2 * config.length)
-    _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay)
+    def loss(
+        queries: Tensor,
+        vectors: Tensor,
+        targets: Tensor,
+        counted: Tensor,
+        trends: Tensor | None,
+        rows: Rows | None,
+        drawn: Rows | None,
+    ) -> Tensor:
+        if rows is None and trends is None:
+            return losses.full_softmax(queries, vectors, targets, counted)
+        logits = queries @ vectors.T
+        if trends is not None:
+            logits = logits + trends
+        if rows is None or drawn is None:
+            return losses.softmax(logits, targets, counted)
+        if config.loss == "gbce":
+            negatives = torch.from_numpy(np.searchsorted(rows, drawn))
+            return losses.gbce(logits, targets, counted, negatives, len(pool), config.calibration)
+        expected = len(targets) * frequencies[rows] + config.negatives / len(pool)
+        return losses.softmax(losses.unbiased(logits, expected), targets, counted)
+
+    batches = _Windows(order, starts, lesson, config.batch_tokens, config.stretch * config.length + 1)
+    _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay, config.warmup)
+
+
+def _looked_up(model: SequenceModel, content: TokenTable, items: Rows, rows: Rows | None) -> tuple[Tensor, Tensor]:
+    """The vectors (k, dim) of rows, or of all, and of items (batch, length): each row that is met is made once."""
+    if rows is None:
+        vectors = model.of_items(torch.arange(len(content)), content)
+        return vectors, F.embedding(torch.from_numpy(items), vectors)
+    needed, of = np.unique(np.concatenate([items.ravel(), rows]), return_inverse=True)
+    table = model.of_items(torch.from_numpy(needed), content.take(needed))
+    places = torch.from_numpy(of)
+    return table[places[items.size :]], F.embedding(places[: items.size].view(items.shape), table)
 
 
 def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
@@ -124,44 +148,18 @@ def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
 
     def step(batch: npt.NDArray[np.intp]) -> Tensor:
         some = users.take(batch)
-        chosen = _sampled(targets[batch], pool, config.negatives, lesson.rng)
+        chosen = np.unique(np.concatenate([targets[batch], lesson.rng.choice(pool, config.negatives)]))
         history = np.maximum(some.items, 0).astype(np.int64)
         needed, of = np.unique(np.concatenate([history.ravel(), chosen]), return_inverse=True)
         vectors = model.of_items(torch.from_numpy(needed), lesson.content.take(needed))
         queries = model.of_users(some, vectors[torch.from_numpy(of[: history.size].reshape(history.shape))])
         logits = queries @ vectors[torch.from_numpy(of[history.size :])].T / config.temperature
         logits = logits + model.prior(lesson.trends, rows[batch], chosen)
-        return _softmax_loss(logits, targets[batch], chosen, weights[batch], frequencies, config.negatives, len(pool))
+        expected = len(batch) * frequencies[chosen] + config.negatives / len(pool)
+        places = torch.from_numpy(np.searchsorted(chosen, targets[batch]))
+        return losses.softmax(losses.unbiased(logits, expected), places, torch.from_numpy(weights[batch]))
 
     _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay)
-
-
-def _sampled(targets: Rows, pool: Rows, negatives: int, rng: np.random.Generator) -> Rows:
-    """The batch's targets and as many uniform draws of the pool, each row once, ascending."""
-    return np.unique(np.concatenate([targets, rng.choice(pool, negatives)])).astype(np.int64)
-
-
-def _softmax_loss(
-    logits: Tensor,
-    targets: Rows,
-    chosen: Rows | None,
-    weights: Floats,
-    frequencies: Floats,
-    negatives: int,
-    pool: int,
-) -> Tensor:
-    """Weighted cross-entropy over all items, or over `chosen` with the bias of their sampling taken off.
-
-    An item is among the chosen as a target of the batch or as a uniform draw; the logarithm of how often that is
-    expected is subtracted (Yi et al., 2019), so that the logits stay those of the softmax over all items.
-    """
-    if chosen is not None:
-        expected = len(targets) * frequencies[chosen] + negatives / pool
-        logits = logits - torch.from_numpy(np.log(np.minimum(expected, 1.0)).astype(np.float32))
-        targets = np.searchsorted(chosen, targets)
-    losses = F.cross_entropy(logits, torch.from_numpy(targets), reduction="none")
-    share = torch.from_numpy((weights / weights.sum()).astype(np.float32))
-    return (losses * share).sum()
 
 
 def _descend(
@@ -171,6 +169,7 @@ def _descend(
     step: Callable[..., Tensor],
     learning_rate: float,
     weight_decay: float,
+    warmup: int = 0,
 ) -> None:
     prior = list(model.prior.parameters())
     network = [each for name, each in model.named_parameters() if not name.startswith("prior.")]
@@ -183,11 +182,13 @@ def _descend(
         fused=True,
     )
     model.train()
+    taken = 0
     for epoch in range(lesson.epochs):
         total, steps = 0.0, 0
         for batch in list(batches()):
+            taken += 1
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * (1.0 - 0.9 * epoch / lesson.epochs)
+                group["lr"] = rate * (1.0 - 0.9 * epoch / lesson.epochs) * min(1.0, taken / max(warmup, 1))
             optimiser.zero_grad(set_to_none=True)
             loss = step(*batch)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ class ItemNet(nn.Module):
 
     Args:
         n_items: rows with an embedding of their own.
-        buckets: hash buckets of content tokens.
+        buckets: hash buckets of content tokens; 0 where content is not read.
         dim: of the vectors.
         dropout: share of the items whose id embedding is hidden in each training step, so that the content has to
             carry the item (DropoutNet; Volkovs et al., 2017).
@@ -22,11 +22,12 @@ class ItemNet(nn.Module):
     def __init__(self, n_items: int, buckets: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.ids = nn.Embedding(n_items, dim)
-        self.content = nn.EmbeddingBag(buckets, dim, mode="mean", padding_idx=0)
+        self.content = nn.EmbeddingBag(buckets, dim, mode="mean", padding_idx=0) if buckets else None
         self.any = nn.Parameter(torch.zeros(dim))
         self.dropout = dropout
         nn.init.normal_(self.ids.weight, std=0.05)
-        nn.init.normal_(self.content.weight, std=0.05)
+        if self.content is not None:
+            nn.init.normal_(self.content.weight, std=0.05)
 
     def forward(self, rows: Tensor, content: TokenTable) -> Tensor:
         """The vectors (k, dim) of items `rows` int64 (k,), whose content is the table's rows in the same order."""
@@ -37,6 +38,8 @@ class ItemNet(nn.Module):
 
     def of_content(self, content: TokenTable) -> Tensor:
         """The vectors (n, dim) of items known by content alone."""
+        if self.content is None:
+            return self.any.expand(len(content), -1)
         vectors: Tensor = self.content(torch.from_numpy(content.tokens).long(), torch.from_numpy(content.starts[:-1]))
         return vectors + self.any
 

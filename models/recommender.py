@@ -408,7 +408,7 @@ class Recommender:
         old = rows < known
         with torch.no_grad():
             for index, plain, prior in (
-                (networks.sequence_index, networks.sequence.items.of_content(content), networks.sequence.prior),
+                (networks.sequence_index, networks.sequence.of_content(content), networks.sequence.prior),
                 (networks.towers_index, networks.towers.of_content(content), networks.towers.prior),
             ):
                 vectors = with_prior(plain.numpy(), prior.of_unknown())

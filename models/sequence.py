@@ -1,10 +1,12 @@
-"""The sequence model: a causal transformer over what a user did, which foretells the next thing the user will like.
+"""The sequence model: what a user did, in order, and out of it the next thing that the user will like.
 
-After SASRec (Kang and McAuley, 2018), with what a stream has beside the items: the action, its strength and the time
-between actions. Positions are told apart by their distance alone, so a window cut anywhere means the same.
+After SASRec (Kang and McAuley, 2018), with what a stream has beside the items: the action, its strength and the times.
+Which layers it is made of, how a query is compared with an item, and what is read, the configuration says.
 """
 
 from __future__ import annotations
+
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +15,15 @@ import torch.nn.functional as F  # noqa: N812 - as all of torch's users name it
 from torch import Tensor, nn
 
 from models.config import SequenceConfig
+from models.features import TokenTable
 from models.item_net import ItemNet
 from models.labels import N_ACTIONS
+from models.layers import SPANS, SPANS_PER_OCTAVE, Layer, layer
 from models.prior import TrendPrior
 from models.users import UserBatch
 
-GAPS = 34
+GAPS: Final = 34
+_LONGEST_S: Final = 1 << 30
 
 
 class SequenceModel(nn.Module):
@@ -30,45 +35,84 @@ class SequenceModel(nn.Module):
 
     def __init__(self, n_items: int, buckets: int, half_lives: int, config: SequenceConfig) -> None:
         super().__init__()
-        dim = config.dim
+        dim, reads = config.dim, config.reads
         self.config = config
         self.prior = TrendPrior(half_lives)
-        self.items = ItemNet(n_items, buckets, dim, config.item_dropout)
+        if "trends" not in reads:
+            nn.init.zeros_(self.prior.weights).requires_grad_(False)
+        self.items = ItemNet(n_items, buckets if "content" in reads else 0, dim, config.item_dropout)
         self.begin = nn.Parameter(torch.zeros(dim))
-        self.actions = nn.Embedding(N_ACTIONS, dim)
-        self.strength = nn.Parameter(torch.zeros(dim))
-        self.gaps = nn.Embedding(GAPS, dim)
-        self.waits = nn.Embedding(GAPS, dim)
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+        self.actions = nn.Embedding(N_ACTIONS, dim) if "actions" in reads else None
+        self.strength = nn.Parameter(torch.zeros(dim)) if "actions" in reads else None
+        self.gaps = nn.Embedding(GAPS, dim) if "gaps" in reads else None
+        self.waits = nn.Embedding(GAPS, dim) if "moment" in reads else None
+        self.blocks = nn.ModuleList(layer(config) for _ in range(config.blocks))
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(dim)
         for table in (self.actions, self.gaps, self.waits):
-            nn.init.normal_(table.weight, std=0.05)
+            if table is not None:
+                nn.init.normal_(table.weight, std=0.05)
 
-    def forward(self, vectors: Tensor, actions: Tensor, strengths: Tensor, gaps: Tensor, waits: Tensor) -> Tensor:
+    def of_items(self, rows: Tensor, content: TokenTable) -> Tensor:
+        """The vectors (k, dim) of items `rows` int64 (k,) with their content in the same order."""
+        return self._comparable(self.items(rows, content))
+
+    def of_content(self, content: TokenTable) -> Tensor:
+        """The vectors (n, dim) of items known by content alone."""
+        return self._comparable(self.items.of_content(content))
+
+    def forward(self, vectors: Tensor, actions: Tensor, strengths: Tensor, ts: Tensor, asked: Tensor) -> Tensor:
         """What the user is open to after each action and before all of them.
 
         Args:
             vectors: (batch, length, dim) of the items acted on, padded on the right.
-            actions, gaps: int64 (batch, length); a gap is the bucket of the time since the action before.
+            actions: int64 (batch, length).
             strengths: (batch, length).
-            waits: int64 (batch, length + 1), bucket of the time from each action to the moment that is asked about.
+            ts: int64 (batch, length) ms, when.
+            asked: int64 (batch, length + 1) ms, the moments that are asked about.
 
         Returns:
             (batch, length + 1, dim): queries whose inner product with an item's vector is its score; place 0 knows
             no action, place t knows the first t.
         """
-        states = self._steps(vectors, actions, strengths, gaps)
+        states = self._steps(vectors, actions, strengths, ts)
+        spans = self._spans(ts, asked)
         for block in self.blocks:
-            states = block(states)
-        queries: Tensor = self.norm(states + self.waits(waits))
-        return queries
+            states = block(states, spans)
+        return self._queries(states, _after(ts, asked[:, 1:]))
 
-    def _steps(self, vectors: Tensor, actions: Tensor, strengths: Tensor, gaps: Tensor) -> Tensor:
-        steps = vectors + self.actions(actions) + strengths[..., None] * self.strength + self.gaps(gaps)
+    def _steps(self, vectors: Tensor, actions: Tensor, strengths: Tensor, ts: Tensor) -> Tensor:
+        steps = vectors
+        if self.actions is not None and self.strength is not None:
+            steps = steps + self.actions(actions) + strengths[..., None] * self.strength
+        if self.gaps is not None:
+            steps = steps + self.gaps(_after(ts[:, :-1], ts[:, 1:]))
         begin = self.begin.expand(len(vectors), 1, -1)
         states: Tensor = self.dropout(torch.cat([begin, steps], dim=1))
         return states
+
+    def _spans(self, ts: Tensor, asked: Tensor) -> Tensor | None:
+        """The bucket of the time between every two places, as layers read it: int64 (batch, length + 1, length + 1)."""
+        if "times" not in self.config.reads:
+            return None
+        known = torch.cat([asked[:, :1], ts], dim=1)
+        until = asked if self.waits is not None else known
+        # whole seconds from the first moment on fit into 32 bits, and buckets begin at whole seconds
+        known, until = (
+            ((each - asked[:, :1]) // 1000).clamp(-_LONGEST_S, _LONGEST_S).int()[:, :, None] for each in (known, until)
+        )
+        spans = time_buckets((until - known.transpose(1, 2)).float(), SPANS_PER_OCTAVE, SPANS)
+        spans[:, :, 0] = 0  # nothing was done at the beginning
+        return spans
+
+    def _queries(self, states: Tensor, waits: Tensor) -> Tensor:
+        queries: Tensor = self.norm(states if self.waits is None else states + self.waits(waits))
+        if self.config.similarity == "cosine":
+            return F.normalize(queries, dim=-1) / self.config.temperature
+        return queries
+
+    def _comparable(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self.config.similarity == "cosine" else vectors
 
     @torch.inference_mode()
     def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -86,76 +130,31 @@ class SequenceModel(nn.Module):
             np.where(inside, np.take_along_axis(column, places, axis=1), 0)
             for column in (users.items, users.actions, users.strengths, users.ts)
         )
-        gaps = np.zeros(ts.shape, dtype=np.int64)
-        gaps[:, 1:] = time_buckets(np.diff(ts, axis=1))
-        last = users.ts[:, -1] if total else np.zeros(len(users), np.int64)
-        waits = np.where(lengths > 0, time_buckets(users.now - last), 0)
+        place, chosen = torch.from_numpy(lengths), torch.arange(len(users))
+        when = torch.from_numpy(ts)
+        # what was done next was asked about before, and now is asked about last
+        asked = torch.cat([when, when.new_zeros(len(users), 1)], dim=1)
+        asked[chosen, place] = torch.from_numpy(users.now)
         states = self._steps(
             torch.from_numpy(vectors[items.astype(np.int64)]),
             torch.from_numpy(actions.astype(np.int64)),
             torch.from_numpy(strengths.astype(np.float32)),
-            torch.from_numpy(gaps),
+            when,
         )
-        asked = torch.from_numpy(lengths)
+        spans = self._spans(when, asked)
         for block in self.blocks[:-1]:
-            states = block(states)
-        last_block = self.blocks[-1]
-        assert isinstance(last_block, _Block)
-        of_users = last_block.at(states, asked)  # only the state that is asked for is wanted
-        chosen: npt.NDArray[np.float32] = self.norm(of_users + self.waits(torch.from_numpy(waits))).numpy()
-        return chosen
+            states = block(states, spans)
+        # only the state that is asked for is wanted
+        last = cast(Layer, self.blocks[-1]).at(states, place, None if spans is None else spans[chosen, place])
+        found: npt.NDArray[np.float32] = self._queries(last, _after(when, asked[:, 1:])[chosen, place]).numpy()
+        return found
 
 
-def time_buckets(ms: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Octaves of a time span: 1 below a second, then one more with each doubling; 0 is left for "there is none"."""
-    seconds = np.maximum(ms, 0) / 1000.0
-    buckets: npt.NDArray[np.int64] = np.minimum(1 + np.log2(1.0 + seconds), GAPS - 1).astype(np.int64)
-    return buckets
+def time_buckets(seconds: Tensor, per_octave: int, buckets: int) -> Tensor:
+    """Buckets of time spans, int64: 1 at first, then `per_octave` more with each doubling; 0 is for "there is none"."""
+    return (1 + per_octave * torch.log2(1.0 + seconds.clamp(min=0))).clamp(max=buckets - 1).long()
 
 
-class _Block(nn.Module):
-    def __init__(self, config: SequenceConfig) -> None:
-        super().__init__()
-        dim = config.dim
-        self.heads = config.heads
-        self.attention_norm = nn.LayerNorm(dim)
-        self.mixed = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
-        # by distance; the last entry stands for all that is further away
-        self.distance = nn.Parameter(torch.zeros(config.heads, config.length + 1))
-        self.feed_norm = nn.LayerNorm(dim)
-        self.feed = nn.Sequential(
-            nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(2 * dim, dim)
-        )
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """The states (batch, length, dim) after the block."""
-        length = states.shape[1]
-        q, k, v = self.mixed(self.attention_norm(states)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        places = torch.arange(length)
-        bias = self._bias(places[:, None] - places[None, :])[None]
-        return self._mixed_in(states, F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2))
-
-    def at(self, states: Tensor, places: Tensor) -> Tensor:
-        """What `forward` gives at one place (batch,) of each, (batch, dim)."""
-        batch, length, dim = states.shape
-        chosen, normed = torch.arange(batch), self.attention_norm(states)
-        q = F.linear(normed[chosen, places], self.mixed.weight[:dim], self.mixed.bias[:dim])
-        k, v = F.linear(normed, self.mixed.weight[dim:], self.mixed.bias[dim:]).chunk(2, dim=2)
-        of_heads = (batch, length, self.heads, dim // self.heads)
-        likeness = (k * q[:, None]).view(of_heads).sum(3) / of_heads[3] ** 0.5
-        bias = self._bias(places[:, None] - torch.arange(length)).permute(1, 2, 0)
-        weights = torch.softmax(likeness + bias, dim=1)
-        attended = (v.view(of_heads) * weights[..., None]).sum(1)
-        return self._mixed_in(states[chosen, places], attended)
-
-    def _bias(self, distances: Tensor) -> Tensor:
-        """What attention adds at distances (…), (heads, …): what lies ahead is not looked at."""
-        bias = self.distance[:, distances.clamp(0, self.distance.shape[1] - 1)]
-        return bias.masked_fill(distances < 0, -torch.inf)
-
-    def _mixed_in(self, states: Tensor, attended: Tensor) -> Tensor:
-        states = states + self.dropout(self.out(attended.flatten(-2)))
-        fed: Tensor = states + self.dropout(self.feed(self.feed_norm(states)))
-        return fed
+def _after(ts: Tensor, until: Tensor) -> Tensor:
+    """The buckets of the time from actions to moments after them, and before these 0: (batch, 1 + k)."""
+    return F.pad(time_buckets((until - ts).double() / 1000.0, 1, GAPS), (1, 0))

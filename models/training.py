@@ -331,7 +331,7 @@ class Course:
             IndexRefused: an index stays below its recall floor.
         """
         sequence, towers = networks
-        of_sequence, of_towers = self._vectors(sequence.items), self._vectors(towers.of_items)
+        of_sequence, of_towers = self._vectors(sequence.of_items), self._vectors(towers.of_items)
         log = self.histories.log
         popularity = popularity_before(log, stop, self.popularity, len(self.items))
         newest = np.arange(max(0, stop - 256), stop)
@@ -452,9 +452,10 @@ def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityCon
 
 
 def _same_networks(one: TrainingConfig, other: TrainingConfig) -> bool:
-    return all(
-        getattr(one.sequence, name) == getattr(other.sequence, name) for name in ("dim", "blocks", "heads", "length")
-    ) and all(getattr(one.towers, name) == getattr(other.towers, name) for name in ("dim", "hidden", "temperature"))
+    parts = ("layers", "similarity", "reads", "dim", "blocks", "heads", "length", "temperature")
+    return all(getattr(one.sequence, name) == getattr(other.sequence, name) for name in parts) and all(
+        getattr(one.towers, name) == getattr(other.towers, name) for name in ("dim", "hidden", "temperature")
+    )
 
 
 def _silently(_stage: str, _done: float) -> None:

@@ -62,8 +62,9 @@ def evaluate(
     """Train on the older part of a log, and compare the lists of several models with what users liked later.
 
     Offline, without Kafka and Redis: the same models, blend, ranker and ranking code as in service. Every list is made
-    out of the whole catalogue.
+    out of the whole catalogue. For loo, where no --config is given, the sequence model is that of docs/models.md.
     """
+    from models.alone import QUICK
     from models.evaluation import MODELS
     from models.evaluation import evaluate as compare
     from streams.offline import training_data
@@ -73,12 +74,15 @@ def evaluate(
     if unknown := sorted(set(chosen) - set(MODELS)):
         raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(MODELS)}, and all", param_hint="--model")
     settings = _configured(config)
+    model = settings.model
+    if protocol == "loo" and config is None:
+        model = replace(model, sequence=QUICK)
     dataset = _prepared(name, data, threads)
     with _bar(f"reading {name}") as tell:
         read = training_data(dataset, settings.labels, on_event=lambda n: tell(f"{n:,} events", None))
         scores = compare(
             read,
-            settings.model,
+            model,
             popularity=settings.popularity,
             protocol=protocol,
             models=chosen,

@@ -56,6 +56,22 @@ def test_every_protocol_can_be_asked(protocol: str) -> None:
     assert report["models"]["user_user"]["ndcg_at_10"] > report["models"]["trending"]["ndcg_at_10"] > 0
 
 
+def test_left_out_one_by_one_the_sequence_model_is_taught_and_asked_alone() -> None:
+    reads = ("content", "actions", "times", "moment")
+    sequence = replace(world.SMALL.sequence, reads=reads, batch_tokens=256, epochs=10)
+    report = evaluate(
+        world.data(world.interactions(1500)),
+        replace(world.SMALL, sequence=sequence),
+        popularity=PopularityConfig(),
+        protocol="loo",
+        models=("sequence", "trending"),
+        progress=lambda _stage, _done: None,
+    )
+    assert report["asks"] == 60, "every user's last interaction, liked or not"
+    table = report["models"]
+    assert table["sequence"]["ndcg_at_10"] > 1.3 * table["trending"]["ndcg_at_10"] > 0
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_what_is_asked_for_is_new_comes_later_and_was_not_trained_on(protocol: str) -> None:
     log = world.interactions(1000)

@@ -11,6 +11,7 @@ import torch
 
 from models.features import TokenTable
 from models.item_net import ItemNet
+from models.layers import SPANS
 from models.popularity import PopularityConfig
 from models.prior import TrendPrior, TrendTable, log_shares
 from models.sequence import GAPS, SequenceModel, time_buckets
@@ -48,22 +49,75 @@ def test_more_padding_changes_no_query(sequence: SequenceModel, users: UserBatch
     np.testing.assert_allclose(sequence.queries(users, vectors), sequence.queries(wider, vectors), atol=1e-5)
 
 
-def test_a_query_is_the_last_of_all_the_states(sequence: SequenceModel) -> None:
-    block: Any = sequence.eval().blocks[-1]
+PARTS = [
+    {},
+    {"reads": ()},
+    {"reads": ("times", "moment"), "similarity": "cosine"},
+    {"layers": "ligr", "reads": ("times", "actions")},
+    {"layers": "hstu", "reads": ("times", "gaps", "moment")},
+    {"layers": "gru", "reads": ("moment", "gaps")},
+]
+
+
+def made_of(parts: dict[str, Any]) -> SequenceModel:
+    torch.manual_seed(0)
+    model = SequenceModel(90, world.SMALL.token_buckets, 4, replace(world.SMALL.sequence, **parts))
     with torch.no_grad():
-        block.distance.normal_()
-        states, places = torch.randn(5, 7, sequence.config.dim), torch.tensor([6, 0, 3, 2, 6])
-        np.testing.assert_allclose(block.at(states, places), block(states)[torch.arange(5), places], atol=1e-5)
+        for name, weights in model.named_parameters():
+            if name.endswith(("distance", "times", "begin", "strength")):
+                weights.normal_()
+    return model.eval()
 
 
-def test_a_query_knows_nothing_of_what_comes_after_it(sequence: SequenceModel) -> None:
-    sequence.eval()
+@pytest.mark.parametrize("parts", PARTS, ids=str)
+def test_what_is_served_is_what_was_trained(parts: dict[str, Any]) -> None:
+    """A query asked for alone is that of its place among all, whatever the model is made of."""
+    model = made_of(parts)
+    histories = Histories(world.interactions(600), [[]] * 90, {}, world.SMALL)
+    log, [user] = histories.log, [7]
+    rows = np.flatnonzero(log.user == user)[:13]
+    with torch.no_grad():
+        vectors = model.of_items(ROWS, CONTENT)
+        ts = torch.from_numpy(log.ts[rows])[None]
+        trained = model(
+            vectors[torch.from_numpy(log.item[rows[:-1]]).long()][None],
+            torch.from_numpy(log.action[rows[:-1]]).long()[None],
+            torch.from_numpy(log.strength[rows[:-1]])[None],
+            ts[:, :-1],
+            ts,
+        )
+    served = model.queries(histories.before(rows), vectors.numpy())
+    np.testing.assert_allclose(served, trained[0].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=str)
+def test_a_query_knows_nothing_of_what_comes_after_it(parts: dict[str, Any]) -> None:
+    model = made_of(parts)
     vectors, later = torch.randn(2, 6, 16), torch.randn(2, 6, 16)
     later[:, :3] = vectors[:, :3]
-    none, ones, waits = torch.zeros(2, 6, dtype=torch.int64), torch.ones(2, 6), torch.ones(2, 7, dtype=torch.int64)
-    one, other = (sequence(v, none, ones, none, waits) for v in (vectors, later))
+    none, ones = torch.zeros(2, 6, dtype=torch.int64), torch.ones(2, 6)
+    ts = torch.arange(7).repeat(2, 1) * 3_600_000
+    moved = ts.clone()
+    moved[:, 4:] += 86_400_000
+    one, other = (model(v, none, ones, t[:, :-1], t) for v, t in ((vectors, ts), (later, moved)))
     torch.testing.assert_close(one[:, :4], other[:, :4])
     assert not torch.allclose(one[:, 4:], other[:, 4:])
+
+
+@pytest.mark.parametrize(("moment", "told"), [((), False), (("moment",), True)])
+def test_the_moment_is_known_only_where_it_is_read(moment: tuple[str, ...], told: bool) -> None:
+    model = made_of({"reads": ("times", "gaps", *moment)})
+    vectors, none, ones = torch.randn(1, 6, 16), torch.zeros(1, 6, dtype=torch.int64), torch.ones(1, 6)
+    ts = torch.arange(7)[None] * 3_600_000
+    later = ts.clone()
+    later[:, 6] += 86_400_000
+    one, other = (model(vectors, none, ones, ts[:, :-1], each)[0, 6] for each in (ts, later))
+    assert torch.allclose(one, other) is not told
+
+
+def test_layers_that_cannot_read_times_say_so() -> None:
+    with pytest.raises(ValueError, match="gru attend to nothing"):
+        replace(world.SMALL.sequence, layers="gru", reads=("times",))
 
 
 def test_the_time_since_the_last_action_moves_the_query(sequence: SequenceModel, users: UserBatch) -> None:
@@ -77,8 +131,9 @@ def test_the_time_since_the_last_action_moves_the_query(sequence: SequenceModel,
 
 
 def test_time_buckets_are_octaves() -> None:
-    spans = np.array([-5, 0, 1_000, 3_000, 7_000, 10**15])
-    assert time_buckets(spans).tolist() == [1, 1, 2, 3, 4, GAPS - 1]
+    spans = torch.tensor([-5.0, 0.0, 0.9, 1.0, 2.9, 3.0, 7.0, 1e12])
+    assert time_buckets(spans, 1, GAPS).tolist() == [1, 1, 1, 2, 2, 3, 4, GAPS - 1]
+    assert time_buckets(spans, 2, SPANS).tolist() == [1, 1, 2, 3, 4, 5, 7, SPANS - 1]
 
 
 def test_the_towers_vectors_have_unit_length(users: UserBatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,21 @@ def popularity(course: Course) -> Popularity:
 @pytest.fixture(scope="module")
 def users(course: Course) -> UserBatch:
     return course.histories.before(np.arange(2900, 2960))
+
+
+def test_an_artefact_of_before_its_parts_could_be_chosen_still_ranks(
+    trained: tuple[Path, Outcome], tmp_path: Path, users: UserBatch
+) -> None:
+    folder = shutil.copytree(trained[0], tmp_path / "former")
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    sequence = manifest["config"]["sequence"]
+    for since in ("layers", "loss", "similarity", "reads", "stretch", "temperature", "calibration", "warmup"):
+        del sequence[since]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    former, networks = Recommender.load(folder).networks, Recommender.load(trained[0]).networks
+    assert former is not None and networks is not None
+    vectors = networks.sequence_index.vectors[:, :-1]
+    np.testing.assert_array_equal(former.sequence.queries(users, vectors), networks.sequence.queries(users, vectors))
 
 
 def test_neither_seen_nor_withdrawn_items_are_shown(

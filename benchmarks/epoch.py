@@ -1,0 +1,134 @@
+"""How long an epoch of SASRec's shape takes on MovieLens 1M: ours, then RecTools' on the same threads.
+
+    python -m benchmarks.epoch --data DIR [--rectools PYTHON] [--epochs 1] [--threads 2] [--report FILE]
+
+Both: 64 dimensions, 2 blocks, 2 heads, the last 200 actions, sampled softmax with 128 negatives, ids in their order
+alone. Each user's last interaction is left out and then asked for among all unseen items. RecTools is none of our
+requirements. It is had by
+
+    python -m venv /tmp/rectools && /tmp/rectools/bin/pip install torch==2.13.0 "rectools[torch]"
+
+and `--rectools /tmp/rectools/bin/python`. A time is of the whole fit, with making ready, divided by the epochs.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models import list_metrics as lm
+from models.alone import Alone, alike
+from models.config import SequenceConfig, TrainingConfig
+from models.contenders import Asks
+from models.evaluation import folds
+from models.popularity import Popularity, PopularityConfig
+from models.training import Course, TrainingData
+from models.users import Histories
+from streams.datasets import open_dataset
+from streams.offline import training_data
+from streams.settings import Settings
+
+DIM, BLOCKS, HEADS, LENGTH, NEGATIVES, LIST, USERS_AT_ONCE = 64, 2, 2, 200, 128, 10, 256
+
+
+@dataclass(frozen=True)
+class Task:
+    """What both are given: the rows of training, and who is asked for which item."""
+
+    data: TrainingData
+    training: npt.NDArray[np.bool_]
+    asks: npt.NDArray[np.int64]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Task":
+        read = training_data(open_dataset("ml-1m", folder), Settings().labels)
+        data = TrainingData(alike(read.interactions), [], {})
+        [fold] = folds("loo", data.interactions, np.ones(len(data.interactions), dtype=bool), 0.0)
+        return cls(data, fold.training, fold.asks)
+
+    def score(self, lists: npt.NDArray[np.integer]) -> dict[str, float]:
+        wanted = self.data.interactions.item[self.asks]
+        hits, one = lists == wanted[:, None], np.ones(len(lists), dtype=np.int64)
+        return {
+            "hit_rate_at_10": float(lm.hit_rate(hits, LIST).mean()),
+            "ndcg_at_10": float(lm.ndcg(hits, one, LIST).mean()),
+        }
+
+
+def ours(task: Task, epochs: int) -> dict[str, float]:
+    sequence = SequenceConfig(
+        loss="sampled",
+        full_softmax_items=0,
+        negatives=NEGATIVES,
+        reads=(),
+        dim=DIM,
+        blocks=BLOCKS,
+        heads=HEADS,
+        length=LENGTH,
+        stretch=1,
+        item_dropout=0.0,
+        batch_tokens=2048,
+        weight_decay=0.0,
+        epochs=epochs,
+    )
+    config, popularity = TrainingConfig(sequence=sequence), PopularityConfig()
+    began = time.perf_counter()
+    known = replace(task.data, interactions=task.data.interactions.rows(task.training))
+    model = Alone.taught(Course.over(known, config, popularity, []), lambda _done: None)
+    seconds = time.perf_counter() - began
+    histories = Histories(task.data.interactions, [[]] * len(model.vectors), {}, config)
+    lists = []
+    everything = np.ones(len(model.vectors), dtype=bool)
+    for rows in np.array_split(task.asks, max(1, len(task.asks) // USERS_AT_ONCE)):
+        users, seen = histories.before(rows), histories.seen_before(rows)
+        asks = Asks(histories.log.user[rows], users, seen, Popularity(popularity, len(everything)), everything)
+        lists.append(model.lists(asks, LIST)[0])
+    return {"seconds_an_epoch": seconds / epochs} | task.score(np.concatenate(lists))
+
+
+def theirs(task: Task, epochs: int, threads: int, python: Path) -> dict[str, float]:
+    log = task.data.interactions
+    with tempfile.TemporaryDirectory() as folder:
+        given, taken = Path(folder) / "given.npz", Path(folder) / "taken.npz"
+        users = log.user[task.asks]
+        np.savez(given, user=log.user[task.training], item=log.item[task.training], asked=users)
+        shape = [DIM, BLOCKS, HEADS, LENGTH, NEGATIVES, epochs, threads]
+        script = Path(__file__).with_name("rectools_epoch.py")
+        subprocess.run([python, script, given, taken, *map(str, shape)], check=True)
+        with np.load(taken) as answer:
+            return {"seconds_an_epoch": float(answer["seconds"]) / epochs} | task.score(answer["lists"])
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--rectools", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Python that has it.")
+@click.option("--epochs", default=1, type=click.IntRange(1))
+@click.option("--threads", default=os.cpu_count() or 1, type=click.IntRange(1))
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False))
+def main(data: Path, rectools: Path | None, epochs: int, threads: int, report: Path | None) -> None:
+    torch.set_num_threads(threads)
+    task = Task.read(data)
+    outcome: dict[str, Any] = {"epochs": epochs, "threads": threads, "load": os.getloadavg()[0]}
+    outcome["ours"] = ours(task, epochs)
+    print(json.dumps(outcome["ours"]), flush=True)
+    if rectools is None:
+        print("RecTools is left out: see python -m benchmarks.epoch --help and the head of this file for how to get it")
+    else:
+        outcome["rectools"] = theirs(task, epochs, threads, rectools)
+        outcome["times_as_fast"] = outcome["rectools"]["seconds_an_epoch"] / outcome["ours"]["seconds_an_epoch"]
+    print(json.dumps(outcome, indent=2))
+    if report is not None:
+        report.write_text(json.dumps(outcome, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
