@@ -1,4 +1,4 @@
-"""The replay table of the README: each data set through a whole system of its own.
+"""The replay table of the README, and how recall went over each log: each data set through a whole system of its own.
 
 `python -m benchmarks.replays --data DIR [--reports DIR] [NAME …]`, where DIR holds a folder for each data set.
 """
@@ -7,6 +7,7 @@ import argparse
 import json
 import subprocess
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="holds a folder for each data set")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="gets NAME.json for each data set")
-    parser.add_argument("--table-only", action="store_true", help="make the table of reports that are there")
+    parser.add_argument("--table-only", action="store_true", help="make the tables of reports that are there")
     parser.add_argument("names", nargs="*", default=SETS)
     given = parser.parse_args()
     given.reports.mkdir(parents=True, exist_ok=True)
@@ -26,7 +27,8 @@ def main() -> None:
             replay = ["replay", "--dataset", name, "--data", str(given.data / name), "--speed", "max"]
             report = ["--report", str(given.reports / f"{name}.json")]
             subprocess.run([sys.executable, "-m", "serving.cli", *replay, *report], check=True)
-    print(table([json.loads((given.reports / f"{name}.json").read_text()) for name in given.names]))
+    reports = [json.loads((given.reports / f"{name}.json").read_text()) for name in given.names]
+    print(table(reports), course(reports), sep="\n\n")
 
 
 def table(reports: list[dict[str, Any]]) -> str:
@@ -64,6 +66,27 @@ def table(reports: list[dict[str, Any]]) -> str:
             f"{r['events_per_s']:,.0f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def course(reports: list[dict[str, Any]]) -> str:
+    """Recall@10 of system / trending / item-item for each stretch of each log, as a Markdown table."""
+    recalls = [
+        [
+            " / ".join(f"{stretch[name]['recall_at_10']:.3f}" for name in ("system", "trending", "item_item"))
+            for stretch in report["by_events"]
+        ]
+        for report in reports
+    ]
+    longest = max((report["by_events"] for report in reports), key=len)
+    lines = [
+        f"| events from | {' | '.join(report['dataset'] for report in reports)} |",
+        f"|{' --- |' * (1 + len(reports))}",
+        *(
+            f"| {stretch['from'] // 1000}k | {' | '.join(cells)} |"
+            for stretch, cells in zip(longest, zip_longest(*recalls, fillvalue=""), strict=True)
+        ),
+    ]
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import psutil
 
 
-def wait_until(condition: Callable[[], object], what: str, *, within_s: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, *, within_s: float = 60.0) -> None:
     """Wait until the condition holds; a test that waits in vain fails with `what` it waited for."""
     deadline = time.monotonic() + within_s
     while not condition():

@@ -95,7 +95,7 @@ class Reader:
         batches = self._consumer.poll(timeout_ms=int(seconds * 1000), max_records=100_000)
         return [((record.key or b"").decode(), record.value) for batch in batches.values() for record in batch]
 
-    def until(self, wanted: object, seconds: float = 60.0) -> list[tuple[str, bytes | None]]:
+    def until(self, wanted: object, seconds: float = 100.0) -> list[tuple[str, bytes | None]]:
         """Everything up to and with the first poll after which `wanted(all)` holds."""
         found: list[tuple[str, bytes | None]] = []
         deadline = time.monotonic() + seconds

@@ -29,7 +29,7 @@ def address(world: World) -> str:
         except httpx2.TransportError:
             return False
 
-    wait_until(ready, "the API is ready", within_s=60)
+    wait_until(ready, "the API is ready", within_s=120)
     return address
 
 

@@ -96,7 +96,7 @@ def trained(world: World) -> World:
         name = f"{genre if liked else other}-{number}"
         world.send(world.names.events, f"fan-{fan}", watch(f"fan-{fan}", name, ts + at * 1000, 0.95 if liked else 0.02))
     world.flush()
-    found = models.until(lambda rows: any(json.loads(value or b"{}").get("promoted") for _, value in rows), seconds=100)
+    found = models.until(lambda rows: any(json.loads(value or b"{}").get("promoted") for _, value in rows), seconds=200)
     models.close()
     announced = [msgspec.json.decode(value or b"", type=ModelAnnouncement) for _, value in found]
     assert announced[0].metrics and announced[0].checksums and announced[0].why
@@ -217,11 +217,11 @@ def test_a_worker_killed_midway_loses_nothing_and_doubles_nothing(
             if at % 10 == 0:
                 world.send(world.names.events, f"u{at % 300}", raw)
         world.flush()
-        wait_until(lambda: sum(totals().values()) > 500, "the first worker applies events", within_s=60)
+        wait_until(lambda: sum(totals().values()) > 500, "the first worker applies events", within_s=120)
         first.kill()
         assert sum(totals().values()) < 13_200, "the kill came too late to prove anything"
         world.start("second", "worker")
-        wait_until(lambda: sum(totals().values()) >= 13_200, "the second worker applies the rest", within_s=60)
+        wait_until(lambda: sum(totals().values()) >= 13_200, "the second worker applies the rest", within_s=120)
         time.sleep(1)
         assert totals() == {"applied": 11_880, "copies": 1_200, "dead_letters": 120}
         users = [f"u{number}" for number in range(300)]

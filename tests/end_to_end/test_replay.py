@@ -96,7 +96,6 @@ def replay(log: Log, data_dir: Path, *options: str, trained_after: int = 450) ->
     return found
 
 
-@pytest.mark.timeout(240)
 def test_every_line_is_accounted_for_and_scored_in_step(log: Log, tmp_path: Path) -> None:
     report = replay(log, tmp_path)
     assert report["events_read"] == log.lines
@@ -114,7 +113,6 @@ def test_every_line_is_accounted_for_and_scored_in_step(log: Log, tmp_path: Path
     assert report["recall_at_10"] > 0
 
 
-@pytest.mark.timeout(240)
 def test_a_replay_flat_out_loses_nothing_either(log: Log, tmp_path: Path) -> None:
     limit = 600
     report = replay(log, tmp_path, "--no-wait", "--limit", str(limit), trained_after=limit + 1)

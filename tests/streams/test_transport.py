@@ -115,7 +115,7 @@ class Scene:
         def got() -> bool:
             return all(len(set(offsets)) >= count for offsets in self.offsets(*names).values())
 
-        wait_until(got, f"{self.folder.name}: {count} records a partition by {names}", within_s=45)
+        wait_until(got, f"{self.folder.name}: {count} records a partition by {names}", within_s=90)
 
 
 @dataclass
@@ -149,7 +149,7 @@ def played(servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -
         def some() -> bool:
             return any(killed.batches("first"))
 
-        wait_until(some, "the member that is to be killed gets its first batch", within_s=45)
+        wait_until(some, "the member that is to be killed gets its first batch", within_s=90)
         killed.kill("first")
         played.committed["killed"] = killed.committed()
         killed.start("second")

@@ -132,7 +132,7 @@ def system(servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -
     try:
         system.seed()
         system.publish_models(folder)
-        wait_until(lambda: listed(settings, "ann"), "the worker has made ann's list", within_s=60)
+        wait_until(lambda: listed(settings, "ann"), "the worker has made ann's list", within_s=120)
         yield system
     finally:
         system.close()
