@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_type_hints
 
+from models.ranking.holidays import check
+
 
 @dataclass(frozen=True)
 class SequenceConfig:
@@ -90,7 +92,7 @@ class RankerConfig:
             add what a network makes of a candidate's features to the blend's score, `boosting` and `lambdarank` what
             trees do.
         depth: how many of each user's candidates, the best by the blend, are ordered anew.
-        negatives: how many of these are described in training, beside what was chosen.
+        negatives: how many of these are described in training, beside what was chosen and what was shown in vain.
         past_weight: what a choice of before the newest slice counts; of these the networks know nothing.
         hidden, dim, dropout: of the networks: layers, size of token embeddings, share of units hidden in training.
         batch: choices in a step.
@@ -135,6 +137,7 @@ class TrainingConfig:
         replay_share: how many old events a fine-tune mixes in, for each new one.
         recency_half_life_s: event time after which an example counts half in training.
         least_weight: what the oldest examples still count.
+        holidays: days of each year such as 12-25, or dates such as 2026-04-05, that the ranker is told the distance to.
         time_budget_s: clock time that the networks' training may take. When it is spent they stop early, and what comes
             of it depends on the machine: it is a safety net, not a means of tuning.
     """
@@ -156,7 +159,11 @@ class TrainingConfig:
     recency_half_life_s: float = 2_592_000.0
     least_weight: float = 0.1
     time_budget_s: float = 600.0
+    holidays: tuple[str, ...] = ("01-01", "12-25")
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        check(self.holidays)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrainingConfig:

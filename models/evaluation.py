@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -199,7 +199,7 @@ def _trained(
 ) -> Recommender:
     with tempfile.TemporaryDirectory() as folder:
         train(
-            TrainingData(data.interactions.rows(fold.training), data.items, data.profiles),
+            replace(data, interactions=data.interactions.rows(fold.training)),
             config,
             kind="retrain",
             incumbent=None,

@@ -4,11 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-NO_ITEM = -1
+NO_ITEM: Final = -1
+#: Devices that the models tell apart; an event's device is one more than its place here, 0 where it is not told.
+DEVICES: Final = ("phone", "tablet", "desktop", "tv")
+
+
+def device_code(name: object) -> int:
+    """The number of a device as an event's context names it; 0 for none of `DEVICES`."""
+    return DEVICES.index(name) + 1 if isinstance(name, str) and name in DEVICES else 0
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """What was shown to whom: columns of equal length (m,), sorted by `ts`, over the codes of the interactions.
+
+    Attributes:
+        user, item: int32.
+        ts: int64, event time in ms.
+    """
+
+    user: npt.NDArray[np.int32]
+    item: npt.NDArray[np.int32]
+    ts: npt.NDArray[np.int64]
+
+    @classmethod
+    def none(cls) -> Impressions:
+        """Of a log that does not tell what was shown."""
+        return cls(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -23,6 +50,7 @@ class Interactions:
         strength: float32 in [0, 1].
         label: int8 in {-1, 0, 1}.
         weight: float32 above 0, the example's weight.
+        device: uint8, see `device_code`.
         user_ids, item_ids: the names behind the codes.
     """
 
@@ -33,10 +61,11 @@ class Interactions:
     strength: npt.NDArray[np.float32]
     label: npt.NDArray[np.int8]
     weight: npt.NDArray[np.float32]
+    device: npt.NDArray[np.uint8]
     user_ids: Sequence[str]
     item_ids: Sequence[str]
 
-    COLUMNS = ("user", "item", "ts", "action", "strength", "label", "weight")
+    COLUMNS = ("user", "item", "ts", "action", "strength", "label", "weight", "device")
 
     def __post_init__(self) -> None:
         sizes = {name: len(getattr(self, name)) for name in self.COLUMNS}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal
@@ -27,7 +27,7 @@ from models.features import BareItem, ItemContent, TokenTable, hash_tokens, hist
 from models.fitting import Lesson, fit_sequence, fit_towers
 from models.gate import LIST, scores, verdict
 from models.index import IndexRefused, VectorIndex
-from models.interactions import NO_ITEM, Interactions
+from models.interactions import NO_ITEM, Impressions, Interactions
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
 from models.prequential import examples_among_candidates, popularity_before, ranks_in_lists, strides, targets_of
@@ -52,11 +52,12 @@ _PAST_PARTS: Final = 6
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on: the interactions, the catalogue, and profile tokens by user id."""
+    """What is trained on: the interactions, the catalogue, profile tokens by user id, and what was shown."""
 
     interactions: Interactions
     items: Sequence[ItemContent]
     profiles: Mapping[str, Sequence[str]]
+    shown: Impressions = field(default_factory=Impressions.none)
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,13 @@ def train(
     final_blend = blend.fitted(choices, strength=strength, steps=steps)
     progress("learning to rank", 0.82)
     rankers, final_ranker = learn(
-        past, examples, crossed, final_blend, names(popularity), config.token_buckets, config.ranker
+        past,
+        examples,
+        crossed,
+        final_blend,
+        names(popularity, course.facts.number_names),
+        config.token_buckets,
+        config.ranker,
     )
 
     progress("comparing with what is in service", 0.85)
@@ -199,7 +206,8 @@ class Course:
         row_of = np.array([*(rows[item_id] for item_id in data.interactions.item_ids), NO_ITEM], dtype=np.int32)
         log = replace(data.interactions, item=row_of[data.interactions.item], item_ids=item_ids)
         keys = [hash_tokens(histogram_keys(item), config.token_buckets).tolist() for item in items]
-        histories = Histories(log, keys, data.profiles, config)
+        shown = replace(data.shown, item=row_of[data.shown.item])
+        histories = Histories(log, keys, data.profiles, config, shown)
         return cls(
             config,
             popularity,

@@ -48,7 +48,7 @@ def examples(users: int, *, seed: int = 0, many: int = 30, rate: float = 0.5) ->
         at,
         features[at],
         Tokens(token[at, None].astype(np.int32), taste[:, None].astype(np.int32), weights[:, None]),
-        np.float32(rate) * weights,
+        np.where(np.isin(at, chosen), 1.0, rate).astype(np.float32),
         weights,
         (5.0 + 2.0 * features[chosen, 1]).clip(0.1),
         missed=users // 4,

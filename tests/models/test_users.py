@@ -29,6 +29,7 @@ def log_of(drawn: list[tuple[int, int, Action, int]]) -> Interactions:
         strength=np.linspace(0.1, 1.0, len(drawn)).astype(np.float32),
         label=np.ones(len(drawn), dtype=np.int8),
         weight=np.ones(len(drawn), dtype=np.float32),
+        device=(np.arange(len(drawn)) % 5).astype(np.uint8),
         user_ids=[f"u{n}" for n in range(4)],
         item_ids=[f"i{n}" for n in range(6)],
     )
