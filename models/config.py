@@ -89,17 +89,20 @@ class RankerConfig:
 
     Attributes:
         kind: `blend` leaves the blend's order; `linear` (logistic regression), `fm`, `deep`, `wide_deep` and `deepfm`
-            add what a network makes of a candidate's features to the blend's score, `boosting` and `lambdarank` what
-            trees do.
+            add what a network makes of a candidate's features to the blend's score, `boosting`, `lambdarank` and
+            `forest` (a random forest) what trees do.
+        calibration: what makes probabilities of scores: a curve of two numbers (`platt`), or whatever rises with them
+            (`isotonic`), which wants more examples.
         depth: how many of each user's candidates, the best by the blend, are ordered anew.
         negatives: how many of these are described in training, beside what was chosen and what was shown in vain.
         past_weight: what a choice of before the newest slice counts; of these the networks know nothing.
         hidden, dim, dropout: of the networks: layers, size of token embeddings, share of units hidden in training.
         batch: choices in a step.
-        trees, leaves, shrinkage: of boosting.
+        trees, leaves, shrinkage: of boosting; a forest has no shrinkage.
     """
 
-    kind: Literal["blend", "linear", "fm", "deep", "wide_deep", "deepfm", "boosting", "lambdarank"] = "deep"
+    kind: Literal["blend", "linear", "fm", "deep", "wide_deep", "deepfm", "boosting", "lambdarank", "forest"] = "deep"
+    calibration: Literal["platt", "isotonic"] = "platt"
     depth: int = 100
     negatives: int = 40
     past_weight: float = 0.5
@@ -109,6 +112,7 @@ class RankerConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     epochs: int = 4
+    fine_tune_epochs: int = 2
     batch: int = 32
     trees: int = 100
     leaves: int = 15

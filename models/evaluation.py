@@ -50,6 +50,8 @@ LIST: Final = 10
 DEPTH: Final = 100
 _DAY_S: Final = 86_400.0
 _FOLDS: Final = 3
+#: Where asks follow each other in time, the metrics are told for so many parts of them.
+_PARTS: Final = 10
 
 Rows = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
@@ -124,7 +126,7 @@ def evaluate(
     Returns:
         `protocol`, `asks`, `trending_half_life_s`, and under `models` for each model the metrics, means over asks;
         with an interval of 95 % (users drawn) for recall and NDCG, and both for parts of the asks: users with and
-        without a history, items that were and were not liked before the split.
+        without a history, items that were and were not liked before the split; and `over_time`, part after part.
     """
     unknown = sorted(set(models) - set(MODELS))
     if unknown:
@@ -187,6 +189,8 @@ class Answers:
     probabilities: npt.NDArray[np.float32] | None
     relevant: npt.NDArray[np.int64]
     users: npt.NDArray[np.int32]
+    ts: npt.NDArray[np.int64]
+    parts: int
     catalogue: npt.NDArray[np.int64]
     warm_user: npt.NDArray[np.bool_]
     warm_item: npt.NDArray[np.bool_]
@@ -277,6 +281,8 @@ def answers(asked: Contender, name: str, course: Course, fold: Fold, config: Pop
         else None,
         np.array([len(each) for each in fold.relevant], np.int64),
         log.user[fold.asks],
+        log.ts[fold.asks],
+        _PARTS if fold.moving else 1,
         np.concatenate([np.zeros(0, np.int64), *catalogue]).astype(np.int64),
         np.concatenate([np.zeros(0, bool), *warm]),
         np.array([liked[each].any() for each in fold.relevant], bool),
@@ -316,10 +322,35 @@ def _metrics(parts: Sequence[Answers]) -> dict[str, Any]:
         metrics["log_loss"] = lm.log_loss(chances[told], hits[told])
         metrics["log_loss_of_the_mean"] = lm.log_loss(np.full(told.sum(), hits[told].mean()), hits[told])
         metrics["calibration_error"] = lm.calibration_error(chances[told], hits[told])
+        metrics["calibration"] = lm.calibration_curve(chances[told], hits[told]).tolist()
     segments = {"warm_users": warm_user, "cold_users": ~warm_user, "warm_items": warm_item, "cold_items": ~warm_item}
     metrics["segments"] = {
-        name: {"asks": int(of.sum()), "recall_at_10": float(recall[of].mean()), "ndcg_at_10": float(ndcg[of].mean())}
+        name: {
+            "asks": int(of.sum()),
+            "recall_at_10": float(recall[of].mean()),
+            "ndcg_at_10": float(ndcg[of].mean()),
+            "ndcg_at_10_interval": bootstrap_interval(ndcg[of], users[of]),
+        }
         for name, of in segments.items()
         if of.any()
     }
+    metrics["over_time"] = _over_time(parts, recall, ndcg)
     return metrics
+
+
+def _over_time(
+    folds: Sequence[Answers], recall: npt.NDArray[np.float64], ndcg: npt.NDArray[np.float64]
+) -> list[dict[str, float]]:
+    """The metrics of parts of the asks, in the order of time; `until` is the last one's time in ms."""
+    begins = np.cumsum([0, *(len(fold.ts) for fold in folds)])
+    places = [
+        part
+        for fold, begin in zip(folds, begins, strict=False)
+        for part in np.array_split(begin + np.arange(len(fold.ts)), fold.parts)
+    ]
+    ts = np.concatenate([fold.ts for fold in folds])
+    return [
+        {"until": int(ts[part[-1]]), "recall_at_10": float(recall[part].mean()), "ndcg_at_10": float(ndcg[part].mean())}
+        for part in places
+        if len(part)
+    ]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal
 
@@ -25,12 +24,12 @@ from models.blend import Blend, Choices
 from models.config import TrainingConfig
 from models.features import BareItem, ItemContent, TokenTable, hash_tokens, histogram_keys
 from models.fitting import Lesson, fit_sequence, fit_towers
-from models.gate import LIST, scores, verdict
+from models.gate import scores, verdict
 from models.index import IndexRefused, VectorIndex
 from models.interactions import NO_ITEM, Impressions, Interactions
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
-from models.prequential import examples_among_candidates, popularity_before, ranks_in_lists, strides, targets_of
+from models.prequential import popularity_before, targets_of
 from models.prior import TrendTable
 from models.ranking.examples import Examples
 from models.ranking.facts import ItemFacts
@@ -38,6 +37,7 @@ from models.ranking.features import names
 from models.ranking.learning import learn
 from models.ranking.ranker import Ranker
 from models.recommender import Networks, Recommender, with_prior
+from models.rehearsal import examples_of, past_examples, ranks_of_choices
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
 from models.users import Histories
@@ -47,7 +47,6 @@ Floats = npt.NDArray[np.float32]
 
 _ITEMS_AT_ONCE: Final = 65_536
 _HELD_OUT_OF_NEW: Final = 0.4
-_PAST_PARTS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -118,10 +117,15 @@ def train(
     candidate = course.recommender(version, networks, Blend.prior(popularity), held_out)
     progress("learning the blend", 0.75)
     steps, strength = config.blend.steps, config.blend.past_strength
-    past = course.past_examples(held_out)
-    blend = candidate.blend = candidate.blend.fitted(past.choices, strength=config.blend.prior_strength, steps=steps)
+    start = before if fine and before is not None and _same_ranking(before, candidate) else None
+    if start is not None:  # what the past says of blend and ranker has been learnt
+        past, blend = Examples.none(), start.blend
+    else:
+        past = past_examples(course, held_out)
+        blend = candidate.blend.fitted(past.choices, strength=config.blend.prior_strength, steps=steps)
+    candidate.blend = blend
     halves = (held_out, middle), (middle, len(log))
-    examples = [course.examples(candidate, *half) for half in halves]
+    examples = [examples_of(course, candidate, *half) for half in halves]
     crossed = [blend.fitted(other.choices, strength=strength, steps=steps) for other in reversed(examples)]
     choices = Choices.together([half.choices for half in examples])
     final_blend = blend.fitted(choices, strength=strength, steps=steps)
@@ -131,20 +135,21 @@ def train(
         examples,
         crossed,
         final_blend,
-        names(popularity, course.facts.number_names),
+        len(names(popularity, course.facts.number_names)),
         config.token_buckets,
         config.ranker,
+        start.ranker if start else None,
     )
 
     progress("comparing with what is in service", 0.85)
     mine = []
     for half, its_blend, its_ranker in zip(halves, crossed, rankers, strict=True):
         candidate.blend, candidate.ranker = its_blend, its_ranker
-        mine.append(course.ranks(candidate, *half))
+        mine.append(ranks_of_choices(course, candidate, *half))
     rivals = {"trending_": Recommender.trending_only(popularity, config)}
     if before is not None:
         rivals["incumbent_"] = before
-    ranks = {prefix: course.ranks(rival, held_out, len(log)) for prefix, rival in rivals.items()}
+    ranks = {prefix: ranks_of_choices(course, rival, held_out, len(log)) for prefix, rival in rivals.items()}
     ranks[""] = np.concatenate(mine)
     in_service, rival = list(rivals.items())[-1]
     promoted, why = verdict(ranks[""], ranks[in_service], rival.version)
@@ -383,56 +388,6 @@ class Course:
             parts.append(encode(torch.from_numpy(rows), self.content.take(rows)).numpy())
         return np.concatenate(parts) if parts else np.zeros((0, self.config.sequence.dim), dtype=np.float32)
 
-    def past_examples(self, stop: int) -> Examples:
-        """What users chose up to log row `stop` among the candidates of popularity and neighbours as of then.
-
-        Choices are taken from all over the past but its first quarter, which there was little to choose by. Neighbours
-        are as old as they get between trainings.
-        """
-        edges = np.linspace(stop // 4, stop, _PAST_PARTS + 1).astype(int).tolist()
-        every = -(-int(self.targets[edges[0] : stop].sum()) // self.config.blend.past_choices)
-        parts: list[Examples] = []
-        blend = Blend.prior(self.popularity)
-        for start, end in pairwise(edges):
-            model = Recommender(
-                "",
-                self.config,
-                self.popularity,
-                self.histories.log.item_ids,
-                None,
-                self.neighbours(start),
-                blend,
-                self.facts_before(start),
-            )
-            parts.append(self.examples(model, start, end, every=max(every, 1)))
-            # what is described next time is what this blend puts first
-            blend = blend.fitted(
-                parts[-1].choices, strength=self.config.blend.prior_strength, steps=self.config.blend.steps
-            )
-        return Examples.together(parts)
-
-    def examples(self, recommender: Recommender, start: int, stop: int, *, every: int = 1) -> Examples:
-        """What users chose among its candidates in rows from `start` to `stop`, of one stride in `every`."""
-        log = self.histories.log
-        rng = np.random.default_rng((self.config.ranker.seed, start))
-        popularity = popularity_before(log, start, self.popularity, len(self.items))
-        walk = strides(log, self.targets, start, stop, popularity, every=every)
-        parts = [
-            examples_among_candidates(recommender, self.histories, rows, popularity, self.allowed, rng) for rows in walk
-        ]
-        return Examples.together(parts)
-
-    def ranks(self, recommender: Recommender, start: int, stop: int) -> npt.NDArray[np.intp]:
-        """The ranks of the positives from row `start` to `stop` in the lists it would have shown before each, (k,)."""
-        log = self.histories.log
-        recommender.admit(self.items)
-        popularity = popularity_before(log, start, self.popularity, len(self.items))
-        found = [
-            ranks_in_lists(recommender, self.histories, rows, popularity, self.allowed, n=LIST)
-            for rows in strides(log, self.targets, start, stop, popularity)
-        ]
-        return np.concatenate([np.zeros(0, np.intp), *found])
-
 
 def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityConfig) -> Recommender | None:
     """The incumbent, if there is one that reads users as `config` says; what is damaged counts for none."""
@@ -451,6 +406,16 @@ def _same_networks(one: TrainingConfig, other: TrainingConfig) -> bool:
     return all(
         getattr(one.sequence, name) == getattr(other.sequence, name) for name in ("dim", "blocks", "heads", "length")
     ) and all(getattr(one.towers, name) == getattr(other.towers, name) for name in ("dim", "hidden", "temperature"))
+
+
+def _same_ranking(one: Recommender, other: Recommender) -> bool:
+    """Whether one's blend and ranker read of candidates what the other's do, and are of the same kind."""
+    return (
+        one.config.ranker == other.config.ranker
+        and one.facts.number_names == other.facts.number_names
+        and one.config.holidays == other.config.holidays
+        and one.ranker is not None
+    )
 
 
 def _silently(_stage: str, _done: float) -> None:

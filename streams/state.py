@@ -422,7 +422,7 @@ def _user_state(row: Sequence[Any], length: int, histogram: int) -> UserState:
     is_action = records["is_action"]
     shown = records["item"][records["action"] == Action.IMPRESSION] if not is_action.all() else _NO_ITEMS
     actions = records[is_action]
-    doings = records["device"][records["action"] != Action.IMPRESSION]
+    devices = records["device"][records["action"] != Action.IMPRESSION]
     seen = actions["item"]
     names, values = fields[::2], fields[1::2]
     is_entry = [name[0] == _HISTOGRAM_BYTE for name in names]  # hundreds, and a few other fields
@@ -437,7 +437,7 @@ def _user_state(row: Sequence[Any], length: int, histogram: int) -> UserState:
     ts = actions["ts"]
     if (ts[1:] < ts[:-1]).any():
         actions = actions[np.argsort(ts, kind="stable")]
-    return UserState(int(number or 0), actions, seen, heaviest, profile or b"", shown, device=int(doings[-1]) if len(doings) else 0)
+    return UserState(int(number or 0), actions, seen, heaviest, profile or b"", shown, device=int(devices[-1:].sum()))
 
 
 def _heaviest(names: list[bytes], weights: npt.NDArray[np.float64], count: int) -> list[tuple[str, float]]:

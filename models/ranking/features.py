@@ -311,9 +311,7 @@ def _of_pairs(users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np
     return np.concatenate([np.stack(columns, axis=1), gaps], axis=1, dtype=np.float32)
 
 
-def times_shown(
-    users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
+def times_shown(users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """How often each candidate (k,) of users `of` stands among what its user was shown of late."""
     whose, places = np.nonzero(users.shown >= 0)
     width = int(max(users.shown.max(initial=0), items.max(initial=0))) + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import lru_cache
 from typing import Final
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 _DAY_MS: Final = 86_400_000
+_EPOCH: Final = date(1970, 1, 1).toordinal()
 _YEARS: Final = range(1970, 2101)
 #: Further away than this, a holiday does not matter.
 _FAR_DAYS: Final = 14.0
@@ -42,7 +43,7 @@ def days_to_and_from(now: npt.NDArray[np.int64], holidays: tuple[str, ...]) -> n
 @lru_cache(maxsize=8)
 def _beginnings(holidays: tuple[str, ...]) -> npt.NDArray[np.int64]:
     """The holidays as days since 1970, ascending."""
-    days = {int(datetime(d.year, d.month, d.day, tzinfo=UTC).timestamp()) // 86_400 for h in holidays for d in _dates(h)}
+    days = {day.toordinal() - _EPOCH for holiday in holidays for day in _dates(holiday)}
     return np.array(sorted(days), dtype=np.int64)
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
+from sklearn.isotonic import IsotonicRegression
 
 from models.blend import Blend, Choices
 from models.config import RankerConfig, TrainingConfig
@@ -15,7 +16,7 @@ from models.features import BareItem
 from models.metrics import ranks_of
 from models.popularity import Popularity, PopularityConfig
 from models.prequential import examples_among_candidates, popularity_before, strides
-from models.ranking.calibration import Platt, log_odds_of
+from models.ranking.calibration import Isotonic, Platt, log_odds_of
 from models.ranking.examples import Examples, log_softmax, shortlist
 from models.ranking.facts import ItemFacts
 from models.ranking.features import names
@@ -58,13 +59,13 @@ def examples(users: int, *, seed: int = 0, many: int = 30, rate: float = 0.5) ->
 BLEND = Blend(("known",), np.ones(1, dtype=np.float32))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "calibration"), [*((kind, "platt") for kind in KINDS), ("linear", "isotonic")])
 def test_every_kind_learns_what_the_blend_lacks_tells_chances_that_come_true_and_survives_the_disk(
-    kind: Any, tmp_path: Path
+    kind: Any, calibration: Any, tmp_path: Path
 ) -> None:
-    config = RankerConfig(kind=kind, depth=30, trees=40, hidden=(16,), learning_rate=1e-2)
+    config = RankerConfig(kind=kind, calibration=calibration, depth=30, trees=40, hidden=(16,), learning_rate=1e-2)
     past, one, other = (examples(users, seed=seed) for seed, users in enumerate((400, 200, 200)))
-    _, ranker = learn(past, [one, other], [BLEND, BLEND], BLEND, ("a", "b", "c"), BUCKETS, config)
+    _, ranker = learn(past, [one, other], [BLEND, BLEND], BLEND, 3, BUCKETS, config)
     told = ranker.save(tmp_path)
     again = Ranker.load(tmp_path, told, BUCKETS, config)
     test = examples(400, seed=9, rate=1.0)
@@ -93,13 +94,13 @@ def test_what_was_learnt_of_chance_is_not_listened_to() -> None:
         made = examples(60, seed=seed)
         return replace(made, features=rng.normal(size=made.features.shape).astype(np.float32))
 
-    _, ranker = learn(noise(0), [noise(1), noise(2)], [BLEND, BLEND], BLEND, ("a", "b", "c"), BUCKETS, config)
+    _, ranker = learn(noise(0), [noise(1), noise(2)], [BLEND, BLEND], BLEND, 3, BUCKETS, config)
     assert ranker.share <= 0.25
 
 
 def test_without_examples_the_blend_alone_ranks() -> None:
     none = Examples.none()
-    judges, ranker = learn(none, [none, none], [BLEND, BLEND], BLEND, ("a",), BUCKETS, RankerConfig())
+    judges, ranker = learn(none, [none, none], [BLEND, BLEND], BLEND, 1, BUCKETS, RankerConfig())
     assert (len(judges), ranker.share, ranker.model) == (2, 0.0, None)
 
 
@@ -209,6 +210,20 @@ def test_scores_that_say_too_much_or_too_little_are_brought_to_what_comes_true()
     assert float(platt(2.0 * true + 1.0).mean()) == pytest.approx(float(came.mean()), abs=1e-3)
     assert Platt.fitted(-true, came, np.ones(len(true))) == Platt(), "an order turned round says nothing"
     np.testing.assert_allclose(log_odds_of(np.log([0.5, 0.1])), [0.0, np.log(1 / 9)], atol=1e-9)
+
+
+def test_the_isotonic_curve_equals_scikit_learns_and_survives_the_disk() -> None:
+    rng = np.random.default_rng(1)
+    scores = np.round(rng.normal(-2.0, 1.5, 3000), 2)
+    came = rng.random(len(scores)) < 0.6 / (1.0 + np.exp(-2.0 * scores))
+    weights = rng.uniform(0.5, 3.0, len(scores))
+    curve = Isotonic.fitted(scores, came, weights)
+    asked = np.linspace(-8.0, 5.0, 400)
+    other = IsotonicRegression(out_of_bounds="clip").fit(scores, came, sample_weight=weights).predict(asked)
+    np.testing.assert_allclose(curve(asked), other, atol=1e-3)
+    assert (np.diff(curve(asked)) >= 0).all() and curve(asked)[0] > 0
+    np.testing.assert_array_equal(Isotonic.from_tables(curve.tables())(asked), curve(asked))
+    assert Isotonic.fitted(scores, came & False, weights) == Platt(), "what never came true says nothing yet"
 
 
 def test_minutes_need_to_be_known_of_some() -> None:
