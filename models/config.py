@@ -62,6 +62,27 @@ class NeighboursConfig:
 
 
 @dataclass(frozen=True)
+class ClassicsConfig:
+    """The classics that an evaluation compares with.
+
+    Attributes:
+        factors, regularisation: of both factorizations.
+        unobserved_weight: in `als`, what a pair that was not observed counts beside one that was.
+        als_rounds, sgd_rounds: passes over the likes.
+        sgd_rate: the learning rate of `sgd`.
+        neighbours: so many of the nearest users count in `user_user`.
+    """
+
+    factors: int = 64
+    regularisation: float = 0.05
+    unobserved_weight: float = 0.1
+    als_rounds: int = 15
+    sgd_rounds: int = 100
+    sgd_rate: float = 0.05
+    neighbours: int = 100
+
+
+@dataclass(frozen=True)
 class BlendConfig:
     """The blend over candidates of all sources.
 
@@ -151,6 +172,7 @@ class TrainingConfig:
     neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
+    classics: ClassicsConfig = field(default_factory=ClassicsConfig)
     index: IndexConfig = field(default_factory=IndexConfig)
     token_buckets: int = 32_768
     profile_size: int = 32

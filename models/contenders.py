@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.classics import Baseline, DecayedTrending, filled
+from models.config import ClassicsConfig
 from models.interactions import NO_ITEM, Interactions
 from models.labels import POSITIVE
 from models.popularity import Popularity
@@ -25,8 +26,10 @@ Items = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
 _LIKED: Final = 0.75
-_FACTORS, _ALPHA, _REGULARISATION, _ROUNDS = 64, 10.0, 0.05, 15
-_NEIGHBOURS = 100
+#: A segment's trends count half where it has so many decayed positives.
+_SUPPORT: Final = 50.0
+#: Half-lives after which decayed counts are brought back to size.
+_REBASE: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,42 @@ class Classic:
         return listed, None
 
 
+class SegmentTrending:
+    """What is trending among those who share the user's profile: the mean over its tokens, each leant on everybody's.
+
+    Args:
+        profiles: int32 (users of the log, P) tokens, padded with 0.
+    """
+
+    def __init__(self, half_life_s: float, profiles: npt.NDArray[np.int32], items: int) -> None:
+        tokens = np.unique(np.append(profiles, 0))
+        self._half_life_ms = half_life_s * 1000.0
+        self._segments = np.searchsorted(tokens, profiles)
+        self._positives = np.zeros((len(tokens), items))  # the first row is everybody's
+        self._landmark = 0
+
+    def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
+        for row in rows[(log.item[rows] != NO_ITEM) & (log.label[rows] == POSITIVE)].tolist():
+            passed = (int(log.ts[row]) - self._landmark) / self._half_life_ms
+            if passed > _REBASE:
+                self._positives *= 2.0**-passed
+                self._landmark, passed = int(log.ts[row]), 0.0
+            own = np.append(self._segments[log.user[row]], 0)
+            self._positives[np.unique(own), log.item[row]] += 2.0**passed
+
+    def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
+        everybody = self._positives[0] / max(self._positives[0].sum(), 1e-300)
+        passed = (int(asks.users.now.max()) - self._landmark) / self._half_life_ms
+        unit = 2.0 ** min(passed, 2 * _REBASE)
+        scores = np.empty((len(asks.codes), len(everybody)), dtype=np.float32)
+        for place, code in enumerate(asks.codes.tolist()):
+            own = self._positives[self._segments[code][self._segments[code] > 0]]
+            lean = _SUPPORT * unit
+            shares = (own + lean * everybody) / (own.sum(axis=1, keepdims=True) + lean)
+            scores[place] = shares.mean(axis=0) if len(own) else everybody
+        return best_of(scores, asks, n), None
+
+
 class Matrix(ABC):
     """A model over the matrix of who liked what before row `stop`; a user is known by what the user likes as of now."""
 
@@ -148,46 +187,95 @@ class Matrix(ABC):
         of, places = np.nonzero((recent >= 0) & (asks.users.strengths >= _LIKED))
         liked = csr_matrix((np.ones(len(of), np.float32), (of, recent[of, places])), (len(recent), self.likes.shape[1]))
         liked.data[:] = 1.0
-        scores = np.asarray(self.scores(liked), dtype=np.float32)
+        scores = np.asarray(self.scores(liked, asks.codes), dtype=np.float32)
         # of whom nothing is known gets what is popular
         slow = asks.popularity.shares()[:, -1]
         return best_of(scores + 1e-6 * slow[: scores.shape[1]], asks, n), None
 
     @abstractmethod
-    def scores(self, liked: Any) -> Any:
-        """The scores (B, items) for users by what they like, sparse (B, items)."""
+    def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
+        """The scores (B, items) for users of the log (B,) by what they like now, sparse (B, items)."""
 
 
 class WeightedALS(Matrix):
     """Weighted alternating least squares for implicit feedback (Hu, Koren and Volinsky, 2008), by `implicit`."""
 
-    def __init__(self, log: Interactions, targets: npt.NDArray[np.bool_], stop: int, items: int, seed: int) -> None:
+    def __init__(
+        self,
+        log: Interactions,
+        targets: npt.NDArray[np.bool_],
+        stop: int,
+        items: int,
+        config: ClassicsConfig,
+        seed: int,
+    ) -> None:
         super().__init__(log, targets, stop, items)
         from implicit.cpu.als import AlternatingLeastSquares
 
         self._model = AlternatingLeastSquares(
-            factors=_FACTORS,
-            alpha=_ALPHA,
-            regularization=_REGULARISATION,
-            iterations=_ROUNDS,
+            factors=config.factors,
+            alpha=1.0 / config.unobserved_weight,
+            regularization=config.regularisation,
+            iterations=config.als_rounds,
             num_threads=1,
             random_state=seed,
         )
         self._model.fit(self.likes, show_progress=False)
 
-    def scores(self, liked: Any) -> Any:
+    def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
         factors = self._model.recalculate_user(np.arange(liked.shape[0]), liked)
         return np.atleast_2d(factors) @ self._model.item_factors.T
+
+
+class FactorsBySGD(Matrix):
+    """Matrix factorization by stochastic gradient descent on pairs (BPR; Rendle et al., 2009), by `implicit`.
+
+    It knows the users that it was trained on, as they were then.
+    """
+
+    def __init__(
+        self,
+        log: Interactions,
+        targets: npt.NDArray[np.bool_],
+        stop: int,
+        items: int,
+        config: ClassicsConfig,
+        seed: int,
+    ) -> None:
+        super().__init__(log, targets, stop, items)
+        from implicit.cpu.bpr import BayesianPersonalizedRanking
+
+        self._model = BayesianPersonalizedRanking(
+            factors=config.factors,
+            learning_rate=config.sgd_rate,
+            regularization=config.regularisation,
+            iterations=config.sgd_rounds,
+            num_threads=1,
+            random_state=seed,
+        )
+        self._model.fit(self.likes, show_progress=False)
+        self._unliked = np.asarray(self.likes.getnnz(axis=0) == 0)
+
+    def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
+        scores = self._model.user_factors[codes] @ self._model.item_factors.T
+        scores[:, self._unliked] = scores.min(initial=0.0)  # their factors are 0, which says nothing
+        return scores
 
 
 class UserUser(Matrix):
     """What the users who like the same liked: cosine over users, the nearest ones summed (Herlocker et al., 1999)."""
 
-    def scores(self, liked: Any) -> Any:
+    def __init__(
+        self, log: Interactions, targets: npt.NDArray[np.bool_], stop: int, items: int, neighbours: int
+    ) -> None:
+        super().__init__(log, targets, stop, items)
+        self._neighbours = neighbours
+
+    def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
         weights = 1.0 / np.sqrt(np.maximum(self.likes.getnnz(axis=1), 1))
         near = np.asarray((liked @ self.likes.T).todense()) * weights
-        if near.shape[1] > _NEIGHBOURS:
-            least = np.partition(near, near.shape[1] - _NEIGHBOURS, axis=1)[:, -_NEIGHBOURS, None]
+        if near.shape[1] > self._neighbours:
+            least = np.partition(near, near.shape[1] - self._neighbours, axis=1)[:, -self._neighbours, None]
             near[near < least] = 0.0
         return near @ self.likes
 
@@ -208,7 +296,7 @@ class ContentBased(Matrix):
         lengths = np.sqrt(np.asarray(content.multiply(content).sum(axis=1)).ravel())
         self._content = diags(1.0 / np.maximum(lengths, 1e-9)) @ content
 
-    def scores(self, liked: Any) -> Any:
+    def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
         return np.asarray((liked @ self._content @ self._content.T).todense())
 
 

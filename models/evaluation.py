@@ -25,7 +25,9 @@ from models.contenders import (
     Classic,
     Contender,
     ContentBased,
+    FactorsBySGD,
     Network,
+    SegmentTrending,
     System,
     UserUser,
     WeightedALS,
@@ -41,7 +43,10 @@ from models.training import Course, TrainingData, train
 Protocol = Literal["prequential", "temporal", "rolling", "loo"]
 PROTOCOLS: Final[tuple[str, ...]] = get_args(Protocol)
 #: The models that can be evaluated, in the order of the table.
-MODELS: Final = ("system", "blend", "sequence", "two_tower", "trending", "item_item", "als", "user_user", "content")
+MODELS: Final = (
+    *("system", "blend", "sequence", "two_tower"),
+    *("trending", "segment_trending", "item_item", "user_user", "als", "sgd", "content"),
+)
 _TRAINED: Final = frozenset({"system", "blend", "sequence", "two_tower"})
 #: Half-lives tried for the trending baseline, in days; the best on the tenth before the split is the baseline.
 TRENDING_DAYS: Final = (0.25, 1.0, 3.0, 7.0, 30.0, 90.0, 365.0)
@@ -223,8 +228,10 @@ def contender(name: str, course: Course, fold: Fold, model: Recommender | None, 
     made: Mapping[str, Callable[[], Contender]] = {
         "trending": lambda: Classic(half_life),
         "item_item": lambda: Classic(half_life, ItemItem()),
-        "als": lambda: WeightedALS(log, liked, fold.start, items, course.config.seed),
-        "user_user": lambda: UserUser(log, liked, fold.start, items),
+        "segment_trending": lambda: SegmentTrending(half_life, course.histories.profiles, items),
+        "als": lambda: WeightedALS(log, liked, fold.start, items, course.config.classics, course.config.seed),
+        "sgd": lambda: FactorsBySGD(log, liked, fold.start, items, course.config.classics, course.config.seed),
+        "user_user": lambda: UserUser(log, liked, fold.start, items, course.config.classics.neighbours),
         "content": lambda: ContentBased(log, liked, fold.start, course.facts, course.config.token_buckets),
     }
     if name in made:

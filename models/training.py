@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from models.artefact import ArtefactError, Manifest, read_manifest, write_manifest
-from models.blend import Blend, Choices
+from models.blend import Blend
 from models.config import TrainingConfig
 from models.features import BareItem, ItemContent, TokenTable, hash_tokens, histogram_keys
 from models.fitting import Lesson, fit_sequence, fit_towers
@@ -31,13 +31,10 @@ from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
 from models.prequential import popularity_before, targets_of
 from models.prior import TrendTable
-from models.ranking.examples import Examples
 from models.ranking.facts import ItemFacts
-from models.ranking.features import names
-from models.ranking.learning import learn
 from models.ranking.ranker import Ranker
 from models.recommender import Networks, Recommender, with_prior
-from models.rehearsal import examples_of, past_examples, ranks_of_choices
+from models.rehearsal import ranks_of_choices, study
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
 from models.users import Histories
@@ -106,7 +103,6 @@ def train(
     course = Course.over(data, config, popularity, before.item_ids if before else [])
     log = course.histories.log
     held_out = course.held_out_from(trained_through)
-    middle = course.middle_of(held_out)
 
     networks = course.networks(before if kind == "fine-tune" else None)
     weights = course.example_weights(held_out, trained_through if kind == "fine-tune" else None, rng)
@@ -116,35 +112,14 @@ def train(
     progress("building the index", 0.7)
     candidate = course.recommender(version, networks, Blend.prior(popularity), held_out)
     progress("learning the blend", 0.75)
-    steps, strength = config.blend.steps, config.blend.past_strength
     start = before if fine and before is not None and _same_ranking(before, candidate) else None
-    if start is not None:  # what the past says of blend and ranker has been learnt
-        past, blend = Examples.none(), start.blend
-    else:
-        past = past_examples(course, held_out)
-        blend = candidate.blend.fitted(past.choices, strength=config.blend.prior_strength, steps=steps)
-    candidate.blend = blend
-    halves = (held_out, middle), (middle, len(log))
-    examples = [examples_of(course, candidate, *half) for half in halves]
-    crossed = [blend.fitted(other.choices, strength=strength, steps=steps) for other in reversed(examples)]
-    choices = Choices.together([half.choices for half in examples])
-    final_blend = blend.fitted(choices, strength=strength, steps=steps)
+    studied = study(course, candidate, held_out, start.blend if start else None)
     progress("learning to rank", 0.82)
-    rankers, final_ranker = learn(
-        past,
-        examples,
-        crossed,
-        final_blend,
-        len(names(popularity, course.facts.number_names)),
-        config.token_buckets,
-        config.ranker,
-        start.ranker if start else None,
-    )
+    rankers, final_ranker = studied.rankers(config.ranker, start.ranker if start else None)
 
     progress("comparing with what is in service", 0.85)
     mine = []
-    for half, its_blend, its_ranker in zip(halves, crossed, rankers, strict=True):
-        candidate.blend, candidate.ranker = its_blend, its_ranker
+    for half, candidate.blend, candidate.ranker in zip(studied.halves, studied.crossed, rankers, strict=True):
         mine.append(ranks_of_choices(course, candidate, *half))
     rivals = {"trending_": Recommender.trending_only(popularity, config)}
     if before is not None:
@@ -156,10 +131,10 @@ def train(
     metrics = scores(ranks) | {"gate_events": float(len(ranks[""]))}
 
     progress("catching up", 0.9)
-    candidate.blend, candidate.ranker = final_blend, final_ranker
+    candidate.blend, candidate.ranker = studied.blend, final_ranker
     course.catch_up(networks, held_out, rng)
     try:
-        final = course.recommender(version, networks, final_blend, len(log), final_ranker)
+        final = course.recommender(version, networks, studied.blend, len(log), final_ranker)
     except IndexRefused as refused:
         final, promoted, why = candidate, False, str(refused)
     assert final.networks is not None

@@ -75,6 +75,9 @@ class Histories:
         keys: for each row the hashed histogram keys of its item.
         profiles: profile tokens by user id.
         shown: what was shown, over the codes of the log.
+
+    Attributes:
+        profiles: int32 (users of the log, P) hashed tokens, padded with 0.
     """
 
     def __init__(
@@ -105,10 +108,10 @@ class Histories:
         starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.zeros(0, np.intp)
         self._first = np.zeros(len(log.user_ids), dtype=np.int64)
         self._first[users[starts]] = (counts - consumed[by_user])[starts]
-        self._profiles = np.zeros((len(log.user_ids), config.profile_size), dtype=np.int32)
+        self.profiles = np.zeros((len(log.user_ids), config.profile_size), dtype=np.int32)
         for code, user_id in enumerate(log.user_ids):
             tokens = hash_tokens(profiles.get(user_id, ())[: config.profile_size], config.token_buckets)
-            self._profiles[code, : len(tokens)] = tokens
+            self.profiles[code, : len(tokens)] = tokens
 
     def consumed(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
         """All consumed events as log rows (m,), by user and then time, and where each user's begin: (users + 1,)."""
@@ -129,7 +132,7 @@ class Histories:
             strengths=np.where(real, self.log.strength[events], 0).astype(np.float32),
             ts=np.where(real, self.log.ts[events], 0).astype(np.int64),
             now=self.log.ts[rows],
-            profile=self._profiles[users],
+            profile=self.profiles[users],
             histogram=histogram,
             histogram_weights=weights,
             shown=self._shown_before(rows),

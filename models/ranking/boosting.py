@@ -89,7 +89,7 @@ class Booster:
 
 
 def _weigh_leaves(trees: Any, features: Floats, chosen: Floats64, expected: Floats64) -> None:
-    """Make each leaf tell the logarithm of what was chosen (k,) in it by what was expected of it (k,), as a mean of trees."""
+    """Make the leaves tell the logarithm of what was chosen (k,) in them by what was expected (k,), a tree its part."""
     for tree, leaf_of in enumerate(trees.predict(features, pred_leaf=True, num_threads=1).T.astype(np.int64)):
         told = np.log((np.bincount(leaf_of, chosen) + _DAMPING) / (np.bincount(leaf_of, expected) + _DAMPING))
         for leaf, value in enumerate((told / trees.num_trees()).tolist()):
