@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -52,6 +52,7 @@ class Interactions:
         weight: float32 above 0, the example's weight.
         device: uint8, see `device_code`.
         user_ids, item_ids: the names behind the codes.
+        shown: the impressions, which are no rows: there are so many that they would make up most of them.
     """
 
     user: npt.NDArray[np.int32]
@@ -64,6 +65,7 @@ class Interactions:
     device: npt.NDArray[np.uint8]
     user_ids: Sequence[str]
     item_ids: Sequence[str]
+    shown: Impressions = field(default_factory=Impressions.none)
 
     COLUMNS = ("user", "item", "ts", "action", "strength", "label", "weight", "device")
 
@@ -80,7 +82,20 @@ class Interactions:
     def rows(self, where: slice | npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Interactions:
         """The chosen rows, over the same user and item codes."""
         columns = {name: getattr(self, name)[where] for name in self.COLUMNS}
-        return Interactions(**columns, user_ids=self.user_ids, item_ids=self.item_ids)
+        return replace(self, **columns)
+
+    def shown_between(self, start: int, stop: int) -> Impressions:
+        """The impressions after the row before `start` and up to the row before `stop`, both by their times.
+
+        An impression of the same time as a row comes after it.
+        """
+        ends = []
+        for row in (start, stop):
+            at_end = row >= len(self)
+            ts = self.ts[-1] if at_end and len(self) else self.ts[row] if not at_end else 0
+            ends.append(int(np.searchsorted(self.shown.ts, ts, side="right" if at_end else "left")) if row else 0)
+        kept = slice(*ends)
+        return Impressions(self.shown.user[kept], self.shown.item[kept], self.shown.ts[kept])
 
     def split_at(self, row: int) -> tuple[Interactions, Interactions]:
         """The rows before `row` and those from it on: a split by time."""

@@ -113,3 +113,5 @@ def _count(popularity: Popularity, log: Interactions, start: int, stop: int) -> 
     items = log.item[start:stop]
     on_item = items != NO_ITEM
     popularity.add(items[on_item], log.ts[start:stop][on_item], log.label[start:stop][on_item] == POSITIVE)
+    shown = log.shown_between(start, stop)
+    popularity.add(shown.item, shown.ts, np.zeros(len(shown.ts), dtype=bool))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,7 +26,7 @@ from models.features import BareItem, ItemContent, TokenTable, hash_tokens, hist
 from models.fitting import Lesson, fit_sequence, fit_towers
 from models.gate import scores, verdict
 from models.index import IndexRefused, VectorIndex
-from models.interactions import NO_ITEM, Impressions, Interactions
+from models.interactions import NO_ITEM, Interactions
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
 from models.prequential import popularity_before, targets_of
@@ -48,12 +48,11 @@ _HELD_OUT_OF_NEW: Final = 0.4
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on: the interactions, the catalogue, profile tokens by user id, and what was shown."""
+    """What is trained on: the interactions, the catalogue, and profile tokens by user id."""
 
     interactions: Interactions
     items: Sequence[ItemContent]
     profiles: Mapping[str, Sequence[str]]
-    shown: Impressions = field(default_factory=Impressions.none)
 
 
 @dataclass(frozen=True)
@@ -184,10 +183,10 @@ class Course:
         rows = {item_id: row for row, item_id in enumerate(item_ids)}
         items = [described.get(item_id) or BareItem(item_id) for item_id in item_ids]
         row_of = np.array([*(rows[item_id] for item_id in data.interactions.item_ids), NO_ITEM], dtype=np.int32)
-        log = replace(data.interactions, item=row_of[data.interactions.item], item_ids=item_ids)
+        shown = replace(data.interactions.shown, item=row_of[data.interactions.shown.item])
+        log = replace(data.interactions, item=row_of[data.interactions.item], item_ids=item_ids, shown=shown)
         keys = [hash_tokens(histogram_keys(item), config.token_buckets).tolist() for item in items]
-        shown = replace(data.shown, item=row_of[data.shown.item])
-        histories = Histories(log, keys, data.profiles, config, shown)
+        histories = Histories(log, keys, data.profiles, config)
         return cls(
             config,
             popularity,

@@ -74,7 +74,6 @@ class Histories:
         log: interactions whose item codes are rows of the models.
         keys: for each row the hashed histogram keys of its item.
         profiles: profile tokens by user id.
-        shown: what was shown, over the codes of the log.
 
     Attributes:
         profiles: int32 (users of the log, P) hashed tokens, padded with 0.
@@ -86,7 +85,6 @@ class Histories:
         keys: Sequence[Sequence[int]],
         profiles: Mapping[str, Sequence[str]],
         config: TrainingConfig,
-        shown: Impressions | None = None,
     ) -> None:
         self.log = log
         self._keys = keys
@@ -102,9 +100,8 @@ class Histories:
         same = users[1:] == users[:-1]
         self._previous = np.full(len(log), -1, dtype=np.int64)
         self._previous[by_user[1:][same]] = by_user[:-1][same]
-        shown = shown or Impressions.none()
-        by_whom = np.lexsort((shown.ts, shown.user))
-        self._shown = Impressions(shown.user[by_whom], shown.item[by_whom], shown.ts[by_whom])
+        by_whom = np.lexsort((log.shown.ts, log.shown.user))
+        self._shown = Impressions(log.shown.user[by_whom], log.shown.item[by_whom], log.shown.ts[by_whom])
         starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.zeros(0, np.intp)
         self._first = np.zeros(len(log.user_ids), dtype=np.int64)
         self._first[users[starts]] = (counts - consumed[by_user])[starts]

@@ -43,6 +43,7 @@ def training_data(
         said = event.grade(rules)
         rows.append((user, item, event.ts, said.action, said.strength, said.label, said.weight, event.device))
     columns = list(zip(*rows, strict=True)) or [()] * 8
+    whom, what, when = list(zip(*shown, strict=True)) or [()] * 3
     interactions = Interactions(
         user=np.array(columns[0], np.int32),
         item=np.array(columns[1], np.int32),
@@ -54,8 +55,7 @@ def training_data(
         device=np.array(columns[7], np.uint8),
         user_ids=list(users),
         item_ids=list(items),
+        shown=Impressions(np.array(whom, np.int32), np.array(what, np.int32), np.array(when, np.int64)),
     )
     profiles = {user.user_id: profile_tokens(user.categorical, user.numeric) for user in dataset.users()}
-    whom, what, when = list(zip(*shown, strict=True)) or [()] * 3
-    impressions = Impressions(np.array(whom, np.int32), np.array(what, np.int32), np.array(when, np.int64))
-    return TrainingData(interactions, list(dataset.items()), profiles, impressions)
+    return TrainingData(interactions, list(dataset.items()), profiles)

@@ -211,13 +211,10 @@ class SampleLog:
                 path.unlink()
 
 
-def read_interactions(
-    files: Sequence[Path], rules: LabelRules, *, most: int | None = None
-) -> tuple[Interactions, Impressions]:
+def read_interactions(files: Sequence[Path], rules: LabelRules, *, most: int | None = None) -> Interactions:
     """The events of the segments in the order of event time, the newest `most` of them, each exact copy once.
 
-    Impressions stand apart: there are so many that they would make up most of what is set aside to compare models on.
-    Those since the first of the events are told, of users and items that have events.
+    Impressions stand apart: those since the first of the events, of users and items that have events.
     """
     table = pa.concat_tables([_read_table(path) for path in files]) if files else _SCHEMA.empty_table()
     impressions = table.filter(pc.field("type") == "impression")
@@ -233,7 +230,7 @@ def read_interactions(
         grade(ACTIONS[row["type"]], rules, **{name: row[name] for name in ("watch_s", "duration_s", "value", "scale")})
         for row in table.select(["type", "watch_s", "duration_s", "value", "scale"]).to_pylist()
     ]
-    interactions = Interactions(
+    return Interactions(
         user=users.indices.to_numpy().astype(np.int32),
         item=pc.fill_null(items.indices, NO_ITEM).to_numpy(zero_copy_only=False).astype(np.int32),
         ts=table["ts"].to_numpy(),
@@ -244,8 +241,8 @@ def read_interactions(
         device=np.array([_device(context) for context in table["context"].to_pylist()], np.uint8),
         user_ids=users.dictionary.to_pylist(),
         item_ids=items.dictionary.to_pylist(),
+        shown=shown,
     )
-    return interactions, shown
 
 
 def _impressions(table: pa.Table, users: pa.Array, items: pa.Array, ts: pa.ChunkedArray) -> Impressions:

@@ -16,7 +16,7 @@ import msgspec
 import torch
 
 from models.features import profile_tokens
-from models.interactions import Impressions, Interactions
+from models.interactions import Interactions
 from models.training import TrainingData, train
 from streams.catalogue import Catalogue, decode_profile
 from streams.sample_log import read_interactions
@@ -30,9 +30,9 @@ def run(job: Job, settings: Settings) -> Result:
     torch.set_num_threads(settings.training.training_threads)
     _say(Progress("reading the sample log", 0.0))
     files = [Path(name) for name in job.segments]
-    interactions, shown = read_interactions(files, settings.labels, most=settings.training.max_events)
+    interactions = read_interactions(files, settings.labels, most=settings.training.max_events)
     outcome = train(
-        asyncio.run(_training_data(interactions, shown, settings)),
+        asyncio.run(_training_data(interactions, settings)),
         # serving reads the histograms of the state: training must count them alike
         replace(settings.model, histogram_half_life_s=settings.ingest.histogram_half_life_s),
         kind=job.kind,
@@ -53,13 +53,12 @@ def run(job: Job, settings: Settings) -> Result:
     )
 
 
-async def _training_data(interactions: Interactions, shown: Impressions, settings: Settings) -> TrainingData:
+async def _training_data(interactions: Interactions, settings: Settings) -> TrainingData:
     store = Store(settings)
     try:
         catalogue = Catalogue(store)
         await catalogue.sync()
-        profiles = await _profiles(interactions.user_ids, store)
-        return TrainingData(interactions, catalogue.items, profiles, shown)
+        return TrainingData(interactions, catalogue.items, await _profiles(interactions.user_ids, store))
     finally:
         await store.close()
 
