@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -13,6 +14,7 @@ from sklearn.isotonic import IsotonicRegression
 from models.blend import Blend, Choices
 from models.config import RankerConfig, TrainingConfig
 from models.features import BareItem
+from models.interactions import Impressions
 from models.metrics import ranks_of
 from models.popularity import Popularity, PopularityConfig
 from models.prequential import examples_among_candidates, popularity_before, strides
@@ -20,6 +22,7 @@ from models.ranking.calibration import Isotonic, Platt, log_odds_of
 from models.ranking.examples import Examples, log_softmax, shortlist
 from models.ranking.facts import ItemFacts
 from models.ranking.features import names
+from models.ranking.holidays import days_to_and_from
 from models.ranking.inputs import Scaling, Tokens
 from models.ranking.learning import learn
 from models.ranking.minutes import Minutes
@@ -177,16 +180,61 @@ def test_features_say_what_their_names_say(course: Course) -> None:
 
 def test_facts_tell_creators_language_and_times_and_survive_the_disk() -> None:
     content = {"genre": ["drama"], "director": ["ann"], "language": ["ko"]}
-    items = [BareItem("a", published_at=1000, duration_s=60.0, categorical=content), BareItem("b")]
+    items = [
+        BareItem(
+            "a", published_at=1000, duration_s=60.0, categorical=content, numeric={"year": 1994.0, "budget": 1e300}
+        ),
+        BareItem("b", numeric={"year": 1999.0}),
+    ]
     facts = ItemFacts.of(items, 512).met(np.array([0, -1, 0]), np.array([50, 10, 40]))
+    assert facts.number_names == ("year", "budget")
+    np.testing.assert_array_equal(facts.numbers, [[1994.0, 1e15], [1999.0, np.nan]])
     assert facts.times[0].tolist() == [1000.0, 40.0]
     assert np.isnan(facts.times[1]).all() and np.isnan(facts.duration[1])
     assert np.count_nonzero(facts.keys[0]) == 3
     assert facts.creators[0, 0] in facts.keys[0] and facts.language[0] in facts.keys[0]
     facts.put(np.array([3]), items[:1])
-    again = ItemFacts.from_tables(facts.tables(), 512)
+    again = ItemFacts.from_tables(facts.tables(), 512, facts.number_names)
     assert len(again) == 4
+    np.testing.assert_array_equal(again.numbers, facts.numbers[:4])
     np.testing.assert_array_equal(again.keys[3], facts.keys[0])
+
+
+def test_what_was_shown_in_vain_is_always_among_the_negatives_and_the_rest_stands_for_more(course: Course) -> None:
+    log = course.histories.log
+    rows = np.arange(2900, 2916)
+    shown = Impressions(
+        np.repeat(log.user[rows], 5), np.tile(np.arange(5, dtype=np.int32), 16), np.repeat(log.ts[2890], 80)
+    )
+    seen = Course.over(world.data(replace(log, shown=shown)), world.SMALL, CONFIG, [])
+    config = replace(world.SMALL, ranker=RankerConfig(negatives=10))
+    known = None, seen.neighbours(2900), None, seen.facts_before(2900)
+    model = Recommender("", config, CONFIG, log.item_ids, *known)
+    popularity = popularity_before(seen.histories.log, 2900, CONFIG, len(seen.items))
+    made = examples_among_candidates(model, seen.histories, rows, popularity, seen.allowed, np.random.default_rng(0))
+    column = names(CONFIG).index("shown")
+    in_vain = made.features[:, column] > 0
+    usable = sum(5 - len(np.intersect1d(past, np.arange(5))) for past in seen.histories.seen_before(rows))
+    assert 0 < in_vain.sum() <= usable
+    is_choice = np.isin(np.arange(len(made.at)), made.chosen)
+    assert (made.rates[in_vain | is_choice] == 1.0).all()
+    assert (made.rates[~in_vain & ~is_choice] < 0.2).all()
+    near = shortlist(model.blend.score(made.choices.features), made.choices.of, len(made), config.ranker.depth)
+    stood_for = np.bincount(made.of, 1.0 / made.rates)
+    assert stood_for.sum() == pytest.approx(len(near), rel=0.25), "the sample stands for the whole"
+
+
+def test_distances_to_holidays_count_whole_days_and_wrong_dates_are_named() -> None:
+    def ms(text: str) -> int:
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+    moments = np.array([ms(each) for each in ("2023-12-25T13:00", "2023-12-28T23:59", "2024-06-01T00:00")])
+    days = days_to_and_from(moments, ("01-01", "12-25", "2024-05-30"))
+    assert days.tolist() == [[0.0, 0.0], [4.0, 3.0], [14.0, 2.0]]
+    assert (days_to_and_from(moments, ()) == 14.0).all()
+    for wrong in ("12-32", "easter", "02-29"):
+        with pytest.raises(ValueError, match=f"holidays: '?{wrong}"):
+            TrainingConfig(holidays=(wrong,))
 
 
 # -- parts
