@@ -20,20 +20,9 @@ import numpy.typing as npt
 from models import list_metrics as lm
 from models.classics import DecayedTrending, ItemItem
 from models.config import TrainingConfig
-from models.contenders import (
-    Asks,
-    Classic,
-    Contender,
-    ContentBased,
-    FactorsBySGD,
-    Network,
-    SegmentTrending,
-    System,
-    UserUser,
-    WeightedALS,
-    blend_alone,
-)
+from models.contenders import Asks, Classic, Contender, Network, SegmentTrending, System, blend_alone
 from models.interactions import Interactions
+from models.matrix_contenders import ContentBased, FactorsBySGD, UserUser, WeightedALS
 from models.metrics import bootstrap_interval
 from models.popularity import PopularityConfig
 from models.prequential import popularity_before, strides
