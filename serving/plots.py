@@ -82,13 +82,17 @@ def _calibration(axes: Any, models: Mapping[str, Any]) -> None:
 
 
 def _over_time(axes: Any, models: Mapping[str, Any]) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
     axes.set_title("NDCG@10 over the time of the log", fontsize=11, color=_INK)
     for name, colour in zip(_best(models), _COLOURS, strict=False):
         told = models[name]["over_time"]
         moments = [datetime.fromtimestamp(part["until"] / 1000, UTC) for part in told]
         axes.plot(moments, [part["ndcg_at_10"] for part in told], marker="o", markersize=4, color=colour, label=name)
     axes.set_ylim(bottom=0)
-    axes.tick_params(axis="x", rotation=20)
+    locator = AutoDateLocator(maxticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.legend(frameon=False, fontsize=9)
 
 
