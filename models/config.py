@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_type_hints
 
+from models.ranking.holidays import check
+
 #: What a sequence model may read beside the items and their order.
 Reading = Literal["content", "actions", "gaps", "times", "moment", "trends"]
 
@@ -90,6 +92,27 @@ class NeighboursConfig:
 
 
 @dataclass(frozen=True)
+class ClassicsConfig:
+    """The classics that an evaluation compares with.
+
+    Attributes:
+        factors, regularisation: of both factorizations.
+        unobserved_weight: in `als`, what a pair that was not observed counts beside one that was.
+        als_rounds, sgd_rounds: passes over the likes.
+        sgd_rate: the learning rate of `sgd`.
+        neighbours: so many of the nearest users count in `user_user`.
+    """
+
+    factors: int = 64
+    regularisation: float = 0.05
+    unobserved_weight: float = 0.1
+    als_rounds: int = 15
+    sgd_rounds: int = 100
+    sgd_rate: float = 0.05
+    neighbours: int = 100
+
+
+@dataclass(frozen=True)
 class BlendConfig:
     """The blend over candidates of all sources.
 
@@ -117,17 +140,20 @@ class RankerConfig:
 
     Attributes:
         kind: `blend` leaves the blend's order; `linear` (logistic regression), `fm`, `deep`, `wide_deep` and `deepfm`
-            add what a network makes of a candidate's features to the blend's score, `boosting` and `lambdarank` what
-            trees do.
+            add what a network makes of a candidate's features to the blend's score, `boosting`, `lambdarank` and
+            `forest` (a random forest) what trees do.
+        calibration: what makes probabilities of scores: a curve of two numbers (`platt`), or whatever rises with them
+            (`isotonic`), which wants more examples.
         depth: how many of each user's candidates, the best by the blend, are ordered anew.
-        negatives: how many of these are described in training, beside what was chosen.
+        negatives: how many of these are described in training, beside what was chosen and what was shown in vain.
         past_weight: what a choice of before the newest slice counts; of these the networks know nothing.
         hidden, dim, dropout: of the networks: layers, size of token embeddings, share of units hidden in training.
         batch: choices in a step.
-        trees, leaves, shrinkage: of boosting.
+        trees, leaves, shrinkage: of boosting; a forest has no shrinkage.
     """
 
-    kind: Literal["blend", "linear", "fm", "deep", "wide_deep", "deepfm", "boosting", "lambdarank"] = "deep"
+    kind: Literal["blend", "linear", "fm", "deep", "wide_deep", "deepfm", "boosting", "lambdarank", "forest"] = "deep"
+    calibration: Literal["platt", "isotonic"] = "platt"
     depth: int = 100
     negatives: int = 40
     past_weight: float = 0.5
@@ -137,6 +163,7 @@ class RankerConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     epochs: int = 4
+    fine_tune_epochs: int = 2
     batch: int = 32
     trees: int = 100
     leaves: int = 15
@@ -165,6 +192,7 @@ class TrainingConfig:
         replay_share: how many old events a fine-tune mixes in, for each new one.
         recency_half_life_s: event time after which an example counts half in training.
         least_weight: what the oldest examples still count.
+        holidays: days of each year such as 12-25, or dates such as 2026-04-05, that the ranker is told the distance to.
         time_budget_s: clock time that the networks' training may take. When it is spent they stop early, and what comes
             of it depends on the machine: it is a safety net, not a means of tuning.
     """
@@ -174,6 +202,7 @@ class TrainingConfig:
     neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
+    classics: ClassicsConfig = field(default_factory=ClassicsConfig)
     index: IndexConfig = field(default_factory=IndexConfig)
     token_buckets: int = 32_768
     profile_size: int = 32
@@ -186,7 +215,11 @@ class TrainingConfig:
     recency_half_life_s: float = 2_592_000.0
     least_weight: float = 0.1
     time_budget_s: float = 600.0
+    holidays: tuple[str, ...] = ("01-01", "12-25")
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        check(self.holidays)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrainingConfig:

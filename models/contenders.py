@@ -6,9 +6,8 @@ user who asks also what came since.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +16,16 @@ from models.classics import Baseline, DecayedTrending, filled
 from models.interactions import NO_ITEM, Interactions
 from models.labels import POSITIVE
 from models.popularity import Popularity
-from models.ranking.facts import ItemFacts
 from models.recommender import Recommender
 from models.users import UserBatch
 
 Items = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
-_LIKED: Final = 0.75
-_FACTORS, _ALPHA, _REGULARISATION, _ROUNDS = 64, 10.0, 0.05, 15
-_NEIGHBOURS = 100
+#: A segment's trends count half where it has so many decayed positives.
+_SUPPORT: Final = 50.0
+#: Half-lives after which decayed counts are brought back to size.
+_REBASE: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -125,91 +124,40 @@ class Classic:
         return listed, None
 
 
-class Matrix(ABC):
-    """A model over the matrix of who liked what before row `stop`; a user is known by what the user likes as of now."""
+class SegmentTrending:
+    """What is trending among those who share the user's profile: the mean over its tokens, each leant on everybody's.
 
-    def __init__(self, log: Interactions, targets: npt.NDArray[np.bool_], stop: int, items: int) -> None:
-        from scipy.sparse import csr_matrix
+    Args:
+        profiles: int32 (users of the log, P) tokens, padded with 0.
+    """
 
-        rows = np.flatnonzero(targets[:stop])
-        shape = (len(log.user_ids), items)
-        likes = csr_matrix((np.ones(len(rows), np.float32), (log.user[rows], log.item[rows])), shape=shape)
-        likes.data[:] = 1.0
-        self.likes = likes
+    def __init__(self, half_life_s: float, profiles: npt.NDArray[np.int32], items: int) -> None:
+        tokens = np.unique(np.append(profiles, 0))
+        self._half_life_ms = half_life_s * 1000.0
+        self._segments = np.searchsorted(tokens, profiles)
+        self._positives = np.zeros((len(tokens), items))  # the first row is everybody's
+        self._landmark = 0
 
     def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
-        """It is as old as its training."""
-        return
+        for row in rows[(log.item[rows] != NO_ITEM) & (log.label[rows] == POSITIVE)].tolist():
+            passed = (int(log.ts[row]) - self._landmark) / self._half_life_ms
+            if passed > _REBASE:
+                self._positives *= 2.0**-passed
+                self._landmark, passed = int(log.ts[row]), 0.0
+            own = np.append(self._segments[log.user[row]], 0)
+            self._positives[np.unique(own), log.item[row]] += 2.0**passed
 
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
-        from scipy.sparse import csr_matrix
-
-        recent = asks.users.items
-        of, places = np.nonzero((recent >= 0) & (asks.users.strengths >= _LIKED))
-        liked = csr_matrix((np.ones(len(of), np.float32), (of, recent[of, places])), (len(recent), self.likes.shape[1]))
-        liked.data[:] = 1.0
-        scores = np.asarray(self.scores(liked), dtype=np.float32)
-        # of whom nothing is known gets what is popular
-        slow = asks.popularity.shares()[:, -1]
-        return best_of(scores + 1e-6 * slow[: scores.shape[1]], asks, n), None
-
-    @abstractmethod
-    def scores(self, liked: Any) -> Any:
-        """The scores (B, items) for users by what they like, sparse (B, items)."""
-
-
-class WeightedALS(Matrix):
-    """Weighted alternating least squares for implicit feedback (Hu, Koren and Volinsky, 2008), by `implicit`."""
-
-    def __init__(self, log: Interactions, targets: npt.NDArray[np.bool_], stop: int, items: int, seed: int) -> None:
-        super().__init__(log, targets, stop, items)
-        from implicit.cpu.als import AlternatingLeastSquares
-
-        self._model = AlternatingLeastSquares(
-            factors=_FACTORS,
-            alpha=_ALPHA,
-            regularization=_REGULARISATION,
-            iterations=_ROUNDS,
-            num_threads=1,
-            random_state=seed,
-        )
-        self._model.fit(self.likes, show_progress=False)
-
-    def scores(self, liked: Any) -> Any:
-        factors = self._model.recalculate_user(np.arange(liked.shape[0]), liked)
-        return np.atleast_2d(factors) @ self._model.item_factors.T
-
-
-class UserUser(Matrix):
-    """What the users who like the same liked: cosine over users, the nearest ones summed (Herlocker et al., 1999)."""
-
-    def scores(self, liked: Any) -> Any:
-        weights = 1.0 / np.sqrt(np.maximum(self.likes.getnnz(axis=1), 1))
-        near = np.asarray((liked @ self.likes.T).todense()) * weights
-        if near.shape[1] > _NEIGHBOURS:
-            least = np.partition(near, near.shape[1] - _NEIGHBOURS, axis=1)[:, -_NEIGHBOURS, None]
-            near[near < least] = 0.0
-        return near @ self.likes
-
-
-class ContentBased(Matrix):
-    """Items with the content of what the user likes: cosine of keys weighed by how rare they are (TF-IDF)."""
-
-    def __init__(
-        self, log: Interactions, targets: npt.NDArray[np.bool_], stop: int, facts: ItemFacts, buckets: int
-    ) -> None:
-        super().__init__(log, targets, stop, len(facts))
-        from scipy.sparse import csr_matrix, diags
-
-        items, places = np.nonzero(facts.keys)
-        keys = facts.keys[items, places]
-        rarity = np.log(len(facts) / np.maximum(np.bincount(keys, minlength=buckets), 1))
-        content = csr_matrix((rarity[keys], (items, keys)), shape=(len(facts), buckets))
-        lengths = np.sqrt(np.asarray(content.multiply(content).sum(axis=1)).ravel())
-        self._content = diags(1.0 / np.maximum(lengths, 1e-9)) @ content
-
-    def scores(self, liked: Any) -> Any:
-        return np.asarray((liked @ self._content @ self._content.T).todense())
+        everybody = self._positives[0] / max(self._positives[0].sum(), 1e-300)
+        passed = (int(asks.users.now.max()) - self._landmark) / self._half_life_ms
+        unit = 2.0 ** min(passed, 2 * _REBASE)
+        scores = np.empty((len(asks.codes), len(everybody)), dtype=np.float32)
+        for place, code in enumerate(asks.codes.tolist()):
+            own = self._positives[self._segments[code][self._segments[code] > 0]]
+            lean = _SUPPORT * unit
+            shares = (own + lean * everybody) / (own.sum(axis=1, keepdims=True) + lean)
+            scores[place] = shares.mean(axis=0) if len(own) else everybody
+        return best_of(scores, asks, n), None
 
 
 def best_of(scores: Floats, asks: Asks, n: int) -> Items:

@@ -22,18 +22,9 @@ from models import list_metrics as lm
 from models.alone import Alone, alike
 from models.classics import DecayedTrending, ItemItem
 from models.config import TrainingConfig
-from models.contenders import (
-    Asks,
-    Classic,
-    Contender,
-    ContentBased,
-    Network,
-    System,
-    UserUser,
-    WeightedALS,
-    blend_alone,
-)
+from models.contenders import Asks, Classic, Contender, Network, SegmentTrending, System, blend_alone
 from models.interactions import Interactions
+from models.matrix_contenders import ContentBased, FactorsBySGD, UserUser, WeightedALS
 from models.metrics import bootstrap_interval
 from models.popularity import PopularityConfig
 from models.prequential import popularity_before, strides
@@ -43,7 +34,10 @@ from models.training import Course, TrainingData, train
 Protocol = Literal["prequential", "temporal", "rolling", "loo"]
 PROTOCOLS: Final[tuple[str, ...]] = get_args(Protocol)
 #: The models that can be evaluated, in the order of the table.
-MODELS: Final = ("system", "blend", "sequence", "two_tower", "trending", "item_item", "als", "user_user", "content")
+MODELS: Final = (
+    *("system", "blend", "sequence", "two_tower"),
+    *("trending", "segment_trending", "item_item", "user_user", "als", "sgd", "content"),
+)
 _TRAINED: Final = frozenset({"system", "blend", "sequence", "two_tower"})
 #: Half-lives tried for the trending baseline, in days; the best on the tenth before the split is the baseline.
 TRENDING_DAYS: Final = (0.25, 1.0, 3.0, 7.0, 30.0, 90.0, 365.0)
@@ -52,6 +46,8 @@ LIST: Final = 10
 DEPTH: Final = 100
 _DAY_S: Final = 86_400.0
 _FOLDS: Final = 3
+#: Where asks follow each other in time, the metrics are told for so many parts of them.
+_PARTS: Final = 10
 
 Rows = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
@@ -126,7 +122,7 @@ def evaluate(
     Returns:
         `protocol`, `asks`, `trending_half_life_s`, and under `models` for each model the metrics, means over asks;
         with an interval of 95 % (users drawn) for recall and NDCG, and both for parts of the asks: users with and
-        without a history, items that were and were not liked before the split.
+        without a history, items that were and were not liked before the split; and `over_time`, part after part.
     """
     unknown = sorted(set(models) - set(MODELS))
     if unknown:
@@ -193,6 +189,8 @@ class Answers:
     probabilities: npt.NDArray[np.float32] | None
     relevant: npt.NDArray[np.int64]
     users: npt.NDArray[np.int32]
+    ts: npt.NDArray[np.int64]
+    parts: int
     catalogue: npt.NDArray[np.int64]
     warm_user: npt.NDArray[np.bool_]
     warm_item: npt.NDArray[np.bool_]
@@ -205,7 +203,7 @@ def _trained(
 ) -> Recommender:
     with tempfile.TemporaryDirectory() as folder:
         train(
-            TrainingData(data.interactions.rows(fold.training), data.items, data.profiles),
+            replace(data, interactions=data.interactions.rows(fold.training)),
             config,
             kind="retrain",
             incumbent=None,
@@ -233,8 +231,10 @@ def contender(name: str, course: Course, fold: Fold, model: Recommender | None, 
     made: Mapping[str, Callable[[], Contender]] = {
         "trending": lambda: Classic(half_life),
         "item_item": lambda: Classic(half_life, ItemItem()),
-        "als": lambda: WeightedALS(log, liked, fold.start, items, course.config.seed),
-        "user_user": lambda: UserUser(log, liked, fold.start, items),
+        "segment_trending": lambda: SegmentTrending(half_life, course.histories.profiles, items),
+        "als": lambda: WeightedALS(log, liked, fold.start, items, course.config.classics, course.config.seed),
+        "sgd": lambda: FactorsBySGD(log, liked, fold.start, items, course.config.classics, course.config.seed),
+        "user_user": lambda: UserUser(log, liked, fold.start, items, course.config.classics.neighbours),
         "content": lambda: ContentBased(log, liked, fold.start, course.facts, course.config.token_buckets),
     }
     if name in made:
@@ -291,6 +291,8 @@ def answers(asked: Contender, name: str, course: Course, fold: Fold, config: Pop
         else None,
         np.array([len(each) for each in fold.relevant], np.int64),
         log.user[fold.asks],
+        log.ts[fold.asks],
+        _PARTS if fold.moving else 1,
         np.concatenate([np.zeros(0, np.int64), *catalogue]).astype(np.int64),
         np.concatenate([np.zeros(0, bool), *warm]),
         np.array([liked[each].any() for each in fold.relevant], bool),
@@ -330,10 +332,35 @@ def _metrics(parts: Sequence[Answers]) -> dict[str, Any]:
         metrics["log_loss"] = lm.log_loss(chances[told], hits[told])
         metrics["log_loss_of_the_mean"] = lm.log_loss(np.full(told.sum(), hits[told].mean()), hits[told])
         metrics["calibration_error"] = lm.calibration_error(chances[told], hits[told])
+        metrics["calibration"] = lm.calibration_curve(chances[told], hits[told]).tolist()
     segments = {"warm_users": warm_user, "cold_users": ~warm_user, "warm_items": warm_item, "cold_items": ~warm_item}
     metrics["segments"] = {
-        name: {"asks": int(of.sum()), "recall_at_10": float(recall[of].mean()), "ndcg_at_10": float(ndcg[of].mean())}
+        name: {
+            "asks": int(of.sum()),
+            "recall_at_10": float(recall[of].mean()),
+            "ndcg_at_10": float(ndcg[of].mean()),
+            "ndcg_at_10_interval": bootstrap_interval(ndcg[of], users[of]),
+        }
         for name, of in segments.items()
         if of.any()
     }
+    metrics["over_time"] = _over_time(parts, recall, ndcg)
     return metrics
+
+
+def _over_time(
+    folds: Sequence[Answers], recall: npt.NDArray[np.float64], ndcg: npt.NDArray[np.float64]
+) -> list[dict[str, float]]:
+    """The metrics of parts of the asks, in the order of time; `until` is the last one's time in ms."""
+    begins = np.cumsum([0, *(len(fold.ts) for fold in folds)])
+    places = [
+        part
+        for fold, begin in zip(folds, begins, strict=False)
+        for part in np.array_split(begin + np.arange(len(fold.ts)), fold.parts)
+    ]
+    ts = np.concatenate([fold.ts for fold in folds])
+    return [
+        {"until": int(ts[part[-1]]), "recall_at_10": float(recall[part].mean()), "ndcg_at_10": float(ndcg[part].mean())}
+        for part in places
+        if len(part)
+    ]

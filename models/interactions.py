@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-NO_ITEM = -1
+NO_ITEM: Final = -1
+#: Devices that the models tell apart; an event's device is one more than its place here, 0 where it is not told.
+DEVICES: Final = ("phone", "tablet", "desktop", "tv")
+
+
+def device_code(name: object) -> int:
+    """The number of a device as an event's context names it; 0 for none of `DEVICES`."""
+    return DEVICES.index(name) + 1 if isinstance(name, str) and name in DEVICES else 0
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """What was shown to whom: columns of equal length (m,), sorted by `ts`, over the codes of the interactions.
+
+    Attributes:
+        user, item: int32.
+        ts: int64, event time in ms.
+    """
+
+    user: npt.NDArray[np.int32]
+    item: npt.NDArray[np.int32]
+    ts: npt.NDArray[np.int64]
+
+    @classmethod
+    def none(cls) -> Impressions:
+        """Of a log that does not tell what was shown."""
+        return cls(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -23,7 +50,9 @@ class Interactions:
         strength: float32 in [0, 1].
         label: int8 in {-1, 0, 1}.
         weight: float32 above 0, the example's weight.
+        device: uint8, see `device_code`.
         user_ids, item_ids: the names behind the codes.
+        shown: the impressions, which are no rows: there are so many that they would make up most of them.
     """
 
     user: npt.NDArray[np.int32]
@@ -33,10 +62,12 @@ class Interactions:
     strength: npt.NDArray[np.float32]
     label: npt.NDArray[np.int8]
     weight: npt.NDArray[np.float32]
+    device: npt.NDArray[np.uint8]
     user_ids: Sequence[str]
     item_ids: Sequence[str]
+    shown: Impressions = field(default_factory=Impressions.none)
 
-    COLUMNS = ("user", "item", "ts", "action", "strength", "label", "weight")
+    COLUMNS = ("user", "item", "ts", "action", "strength", "label", "weight", "device")
 
     def __post_init__(self) -> None:
         sizes = {name: len(getattr(self, name)) for name in self.COLUMNS}
@@ -51,7 +82,20 @@ class Interactions:
     def rows(self, where: slice | npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Interactions:
         """The chosen rows, over the same user and item codes."""
         columns = {name: getattr(self, name)[where] for name in self.COLUMNS}
-        return Interactions(**columns, user_ids=self.user_ids, item_ids=self.item_ids)
+        return replace(self, **columns)
+
+    def shown_between(self, start: int, stop: int) -> Impressions:
+        """The impressions after the row before `start` and up to the row before `stop`, both by their times.
+
+        An impression of the same time as a row comes after it.
+        """
+        ends = []
+        for row in (start, stop):
+            at_end = row >= len(self)
+            ts = self.ts[-1] if at_end and len(self) else self.ts[row] if not at_end else 0
+            ends.append(int(np.searchsorted(self.shown.ts, ts, side="right" if at_end else "left")) if row else 0)
+        kept = slice(*ends)
+        return Impressions(self.shown.user[kept], self.shown.item[kept], self.shown.ts[kept])
 
     def split_at(self, row: int) -> tuple[Interactions, Interactions]:
         """The rows before `row` and those from it on: a split by time."""

@@ -84,14 +84,18 @@ def log_loss(probabilities: Floats, came_true: npt.NDArray[np.bool_]) -> float:
     return float(-np.where(came_true, np.log(p), np.log1p(-p)).mean()) if len(p) else 0.0
 
 
+def calibration_curve(probabilities: Floats, came_true: npt.NDArray[np.bool_], bins: int = 10) -> Floats:
+    """What was told and what came true, on average in each of at most `bins` bins of equally many: (bins, 2)."""
+    parts = np.array_split(np.argsort(probabilities, kind="stable"), bins)
+    means = [(probabilities[part].mean(), came_true[part].mean()) for part in parts if len(part)]
+    return np.array(means, dtype=np.float64).reshape(-1, 2)
+
+
 def calibration_error(probabilities: Floats, came_true: npt.NDArray[np.bool_], bins: int = 10) -> float:
     """How far probabilities are from what came true, over bins of equally many (ECE; Naeini et al., 2015)."""
-    if not len(probabilities):
-        return 0.0
-    order = np.argsort(probabilities, kind="stable")
-    parts = np.array_split(order, bins)
-    gaps = [abs(probabilities[part].mean() - came_true[part].mean()) * len(part) for part in parts if len(part)]
-    return float(sum(gaps) / len(probabilities))
+    told, came = calibration_curve(probabilities, came_true, bins).T
+    sizes = [len(part) for part in np.array_split(probabilities, bins) if len(part)]
+    return float(np.abs(told - came) @ sizes / max(sum(sizes), 1))
 
 
 def coverage(lists: npt.NDArray[np.integer], catalogue: int) -> float:

@@ -16,6 +16,7 @@ from models.labels import POSITIVE, minutes_of
 from models.metrics import ranks_of
 from models.popularity import Popularity, PopularityConfig
 from models.ranking.examples import Examples, shortlist
+from models.ranking.features import times_shown
 from models.ranking.inputs import Tokens
 from models.recommender import Recommender
 from models.users import Histories
@@ -86,9 +87,13 @@ def examples_among_candidates(
     lucky = np.unique(candidates.users[hit])
     near = shortlist(recommender.blend.score(candidates.features), candidates.users, len(rows), config.depth)
     sizes = np.bincount(candidates.users[near], minlength=len(rows))
-    rates = np.minimum(config.negatives / np.maximum(sizes, 1), 1.0)
+    rates = np.ones(len(hit), dtype=np.float32)
+    rates[near] = np.minimum(config.negatives / np.maximum(sizes, 1), 1.0)[candidates.users[near]]
+    passed_over = times_shown(users, candidates.users[near], candidates.items[near]) > 0
+    rates[near[passed_over]] = 1.0
+    rates[hit] = 1.0
     described = hit.copy()
-    described[near] |= rng.random(len(near)) < rates[candidates.users[near]]
+    described[near] |= rng.random(len(near)) < rates[near]
     kept = np.isin(candidates.users, lucky)
     at = np.flatnonzero(described & kept)
     features, tokens = recommender.describe(users, popularity, candidates, at)
@@ -97,7 +102,7 @@ def examples_among_candidates(
         np.flatnonzero(described[kept]),
         features,
         Tokens(tokens.item, tokens.user[lucky], tokens.weights[lucky]),
-        rates[lucky].astype(np.float32),
+        rates[at],
         log.weight[rows[lucky]],
         minutes_of(log.weight[rows[lucky]]),
         len(rows) - len(lucky),
@@ -108,3 +113,5 @@ def _count(popularity: Popularity, log: Interactions, start: int, stop: int) -> 
     items = log.item[start:stop]
     on_item = items != NO_ITEM
     popularity.add(items[on_item], log.ts[start:stop][on_item], log.label[start:stop][on_item] == POSITIVE)
+    shown = log.shown_between(start, stop)
+    popularity.add(shown.item, shown.ts, np.zeros(len(shown.ts), dtype=bool))

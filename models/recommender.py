@@ -25,7 +25,7 @@ from models.popularity import Popularity, PopularityConfig
 from models.prior import SHARE_FLOORS, log_shares
 from models.ranking.examples import shortlist
 from models.ranking.facts import ItemFacts
-from models.ranking.features import State, describe
+from models.ranking.features import State, describe, names
 from models.ranking.inputs import Tokens
 from models.ranking.lists import Ranking
 from models.ranking.ranker import Ranker, Scored
@@ -240,7 +240,7 @@ class Recommender:
     ) -> tuple[Floats, Tokens]:
         """All that rankers read of the candidates at places `at` (k,), ascending: features and tokens."""
         vectors = None if self.networks is None else self.networks.towers_index.vectors[:, :-1]
-        features = describe(users, candidates, at, State(popularity, self.facts, vectors))
+        features = describe(users, candidates, at, State(popularity, self.facts, vectors, self.config.holidays))
         return features, Tokens.of(users, candidates.items[at], self.facts, self.config.token_buckets)
 
     def score(self, users: UserBatch, popularity: Popularity, candidates: Candidates) -> Scored:
@@ -286,6 +286,8 @@ class Recommender:
         }
         if self.ranker is not None:
             description["ranker"] = self.ranker.save(folder)
+            description["features"] = names(self.popularity, self.facts.number_names)
+            description["numbers"] = self.facts.number_names
         (folder / "recommender.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         (folder / "items.json").write_text(json.dumps(self.item_ids, ensure_ascii=False), encoding="utf-8")
 
@@ -314,12 +316,14 @@ class Recommender:
                 name: VectorIndex.load(path / f"{name}.faiss", about["kind"], tables[name], about["recall"])
                 for name, about in description["indexes"].items()
             }
-            names, weights = description["blend"].keys(), description["blend"].values()
+            blended, weights = description["blend"].keys(), description["blend"].values()
             least = [-np.inf if share is None else share for share in description["least_shares"]]
-            blend = Blend(tuple(names), *(np.array(each, dtype=np.float32) for each in (list(weights), least)))
+            blend = Blend(tuple(blended), *(np.array(each, dtype=np.float32) for each in (list(weights), least)))
             facts, ranker = ItemFacts(config.token_buckets), None
             if "ranker" in description:  # one of before there were rankers still serves
-                facts = ItemFacts.from_tables(tables, config.token_buckets)
+                facts = ItemFacts.from_tables(tables, config.token_buckets, description["numbers"])
+                if list(names(popularity, facts.number_names)) != description["features"]:
+                    raise ValueError("its ranker reads other features")
                 ranker = Ranker.load(path, description["ranker"], config.token_buckets, config.ranker)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtefactError(f"{path}: not an artefact that this version can read: {error}") from error

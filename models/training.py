@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal
 
@@ -21,24 +20,24 @@ import numpy.typing as npt
 import torch
 
 from models.artefact import ArtefactError, Manifest, read_manifest, write_manifest
-from models.blend import Blend, Choices
+from models.blend import Blend
 from models.config import TrainingConfig
 from models.features import BareItem, ItemContent, TokenTable, hash_tokens, histogram_keys
 from models.fitting import Lesson, fit_sequence, fit_towers
-from models.gate import LIST, scores, verdict
+from models.gate import scores, verdict
 from models.index import IndexRefused, VectorIndex
 from models.inference.skew import Spread
 from models.interactions import NO_ITEM, Interactions
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
-from models.prequential import examples_among_candidates, popularity_before, ranks_in_lists, strides, targets_of
+from models.prequential import popularity_before, targets_of
 from models.prior import TrendTable
-from models.ranking.examples import Examples
 from models.ranking.facts import ItemFacts
+from models.ranking.examples import Examples
 from models.ranking.features import names
-from models.ranking.learning import learn
 from models.ranking.ranker import Ranker, within_reach
 from models.recommender import Networks, Recommender, with_prior
+from models.rehearsal import Studied, ranks_of_choices, study
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
 from models.users import Histories
@@ -48,7 +47,6 @@ Floats = npt.NDArray[np.float32]
 
 _ITEMS_AT_ONCE: Final = 65_536
 _HELD_OUT_OF_NEW: Final = 0.4
-_PAST_PARTS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,6 @@ def train(
     course = Course.over(data, config, popularity, before.item_ids if before else [])
     log = course.histories.log
     held_out = course.held_out_from(trained_through)
-    middle = course.middle_of(held_out)
 
     networks = course.networks(before if kind == "fine-tune" else None)
     weights = course.example_weights(held_out, trained_through if kind == "fine-tune" else None, rng)
@@ -119,40 +116,31 @@ def train(
     progress("building the index", 0.7)
     candidate = course.recommender(version, networks, Blend.prior(popularity), held_out)
     progress("learning the blend", 0.75)
-    steps, strength = config.blend.steps, config.blend.past_strength
-    past = course.past_examples(held_out)
-    blend = candidate.blend = candidate.blend.fitted(past.choices, strength=config.blend.prior_strength, steps=steps)
-    halves = (held_out, middle), (middle, len(log))
-    examples = [course.examples(candidate, *half) for half in halves]
-    crossed = [blend.fitted(other.choices, strength=strength, steps=steps) for other in reversed(examples)]
-    choices = Choices.together([half.choices for half in examples])
-    final_blend = blend.fitted(choices, strength=strength, steps=steps)
+    start = before if fine and before is not None and _same_ranking(before, candidate) else None
+    studied = study(course, candidate, held_out, start.blend if start else None)
     progress("learning to rank", 0.82)
-    rankers, final_ranker = learn(
-        past, examples, crossed, final_blend, names(popularity), config.token_buckets, config.ranker
-    )
+    rankers, final_ranker = studied.rankers(config.ranker, start.ranker if start else None)
 
-    _spread(examples, final_blend, popularity, config).save(out)
+    _spread(studied, course).save(out)
 
     progress("comparing with what is in service", 0.85)
     mine = []
-    for half, its_blend, its_ranker in zip(halves, crossed, rankers, strict=True):
-        candidate.blend, candidate.ranker = its_blend, its_ranker
-        mine.append(course.ranks(candidate, *half))
+    for half, candidate.blend, candidate.ranker in zip(studied.halves, studied.crossed, rankers, strict=True):
+        mine.append(ranks_of_choices(course, candidate, *half))
     rivals = {"trending_": Recommender.trending_only(popularity, config)}
     if before is not None:
         rivals["incumbent_"] = before
-    ranks = {prefix: course.ranks(rival, held_out, len(log)) for prefix, rival in rivals.items()}
+    ranks = {prefix: ranks_of_choices(course, rival, held_out, len(log)) for prefix, rival in rivals.items()}
     ranks[""] = np.concatenate(mine)
     in_service, rival = list(rivals.items())[-1]
     promoted, why = verdict(ranks[""], ranks[in_service], rival.version)
     metrics = scores(ranks) | {"gate_events": float(len(ranks[""]))}
 
     progress("catching up", 0.9)
-    candidate.blend, candidate.ranker = final_blend, final_ranker
+    candidate.blend, candidate.ranker = studied.blend, final_ranker
     course.catch_up(networks, held_out, rng)
     try:
-        final = course.recommender(version, networks, final_blend, len(log), final_ranker)
+        final = course.recommender(version, networks, studied.blend, len(log), final_ranker)
     except IndexRefused as refused:
         final, promoted, why = candidate, False, str(refused)
     assert final.networks is not None
@@ -202,7 +190,8 @@ class Course:
         rows = {item_id: row for row, item_id in enumerate(item_ids)}
         items = [described.get(item_id) or BareItem(item_id) for item_id in item_ids]
         row_of = np.array([*(rows[item_id] for item_id in data.interactions.item_ids), NO_ITEM], dtype=np.int32)
-        log = replace(data.interactions, item=row_of[data.interactions.item], item_ids=item_ids)
+        shown = replace(data.interactions.shown, item=row_of[data.interactions.shown.item])
+        log = replace(data.interactions, item=row_of[data.interactions.item], item_ids=item_ids, shown=shown)
         keys = [hash_tokens(histogram_keys(item), config.token_buckets).tolist() for item in items]
         histories = Histories(log, keys, data.profiles, config)
         return cls(
@@ -379,63 +368,13 @@ class Course:
             parts.append(encode(torch.from_numpy(rows), self.content.take(rows)).numpy())
         return np.concatenate(parts) if parts else np.zeros((0, self.config.sequence.dim), dtype=np.float32)
 
-    def past_examples(self, stop: int) -> Examples:
-        """What users chose up to log row `stop` among the candidates of popularity and neighbours as of then.
 
-        Choices are taken from all over the past but its first quarter, which there was little to choose by. Neighbours
-        are as old as they get between trainings.
-        """
-        edges = np.linspace(stop // 4, stop, _PAST_PARTS + 1).astype(int).tolist()
-        every = -(-int(self.targets[edges[0] : stop].sum()) // self.config.blend.past_choices)
-        parts: list[Examples] = []
-        blend = Blend.prior(self.popularity)
-        for start, end in pairwise(edges):
-            model = Recommender(
-                "",
-                self.config,
-                self.popularity,
-                self.histories.log.item_ids,
-                None,
-                self.neighbours(start),
-                blend,
-                self.facts_before(start),
-            )
-            parts.append(self.examples(model, start, end, every=max(every, 1)))
-            # what is described next time is what this blend puts first
-            blend = blend.fitted(
-                parts[-1].choices, strength=self.config.blend.prior_strength, steps=self.config.blend.steps
-            )
-        return Examples.together(parts)
-
-    def examples(self, recommender: Recommender, start: int, stop: int, *, every: int = 1) -> Examples:
-        """What users chose among its candidates in rows from `start` to `stop`, of one stride in `every`."""
-        log = self.histories.log
-        rng = np.random.default_rng((self.config.ranker.seed, start))
-        popularity = popularity_before(log, start, self.popularity, len(self.items))
-        walk = strides(log, self.targets, start, stop, popularity, every=every)
-        parts = [
-            examples_among_candidates(recommender, self.histories, rows, popularity, self.allowed, rng) for rows in walk
-        ]
-        return Examples.together(parts)
-
-    def ranks(self, recommender: Recommender, start: int, stop: int) -> npt.NDArray[np.intp]:
-        """The ranks of the positives from row `start` to `stop` in the lists it would have shown before each, (k,)."""
-        log = self.histories.log
-        recommender.admit(self.items)
-        popularity = popularity_before(log, start, self.popularity, len(self.items))
-        found = [
-            ranks_in_lists(recommender, self.histories, rows, popularity, self.allowed, n=LIST)
-            for rows in strides(log, self.targets, start, stop, popularity)
-        ]
-        return np.concatenate([np.zeros(0, np.intp), *found])
-
-
-def _spread(examples: list[Examples], blend: Blend, popularity: PopularityConfig, config: TrainingConfig) -> Spread:
+def _spread(studied: Studied, course: Course) -> Spread:
     """How the ranker's features were spread among what it has to rank in the newest slice; each choice counts 1."""
-    near = within_reach(Examples.together(examples), blend, config.ranker.depth)
+    near = within_reach(Examples.together(studied.examples), studied.blend, course.config.ranker.depth)
     weights = np.exp(-near.log_odds_of_drawing.astype(np.float64))
     totals = np.bincount(near.of, weights, minlength=len(near))
-    return Spread.of(names(popularity), near.features, weights / totals[near.of])
+    return Spread.of(names(course.popularity, course.facts.number_names), near.features, weights / totals[near.of])
 
 
 def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityConfig) -> Recommender | None:
@@ -455,6 +394,16 @@ def _same_networks(one: TrainingConfig, other: TrainingConfig) -> bool:
     parts = ("layers", "similarity", "reads", "dim", "blocks", "heads", "length", "temperature")
     return all(getattr(one.sequence, name) == getattr(other.sequence, name) for name in parts) and all(
         getattr(one.towers, name) == getattr(other.towers, name) for name in ("dim", "hidden", "temperature")
+    )
+
+
+def _same_ranking(one: Recommender, other: Recommender) -> bool:
+    """Whether one's blend and ranker read of candidates what the other's do, and are of the same kind."""
+    return (
+        one.config.ranker == other.config.ranker
+        and one.facts.number_names == other.facts.number_names
+        and one.config.holidays == other.config.holidays
+        and one.ranker is not None
     )
 
 

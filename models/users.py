@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,11 @@ import numpy.typing as npt
 from models.config import TrainingConfig
 from models.features import hash_tokens
 from models.histograms import Histogram, histogram_weight
-from models.interactions import NO_ITEM, Interactions
+from models.interactions import NO_ITEM, Impressions, Interactions
 from models.labels import CONSUMING
 
+#: So many of the newest impressions of a user are looked at.
+SHOWN: Final = 64
 _CONSUMING = np.array(sorted(CONSUMING), dtype=np.uint8)
 
 
@@ -30,6 +33,8 @@ class UserBatch:
         profile: int32 (B, P) hashed profile tokens, padded with 0.
         histogram: int32 (B, M) hashed histogram keys, padded with 0.
         histogram_weights: float32 (B, M) their shares, padded with 0.
+        shown: int32 (B, S) rows of what was shown last, an item as often as it was shown, padded with -1.
+        device: uint8 (B,) of the newest event, see `models.interactions.device_code`.
     """
 
     items: npt.NDArray[np.int32]
@@ -40,6 +45,8 @@ class UserBatch:
     profile: npt.NDArray[np.int32]
     histogram: npt.NDArray[np.int32]
     histogram_weights: npt.NDArray[np.float32]
+    shown: npt.NDArray[np.int32]
+    device: npt.NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.now)
@@ -55,6 +62,8 @@ class UserBatch:
             self.profile[users],
             self.histogram[users],
             self.histogram_weights[users],
+            self.shown[users],
+            self.device[users],
         )
 
 
@@ -65,6 +74,9 @@ class Histories:
         log: interactions whose item codes are rows of the models.
         keys: for each row the hashed histogram keys of its item.
         profiles: profile tokens by user id.
+
+    Attributes:
+        profiles: int32 (users of the log, P) hashed tokens, padded with 0.
     """
 
     def __init__(
@@ -85,13 +97,18 @@ class Histories:
         self._end = np.empty(len(log), dtype=np.int64)
         self._end[by_user] = counts - consumed[by_user]
         users = log.user[by_user]
+        same = users[1:] == users[:-1]
+        self._previous = np.full(len(log), -1, dtype=np.int64)
+        self._previous[by_user[1:][same]] = by_user[:-1][same]
+        by_whom = np.lexsort((log.shown.ts, log.shown.user))
+        self._shown = Impressions(log.shown.user[by_whom], log.shown.item[by_whom], log.shown.ts[by_whom])
         starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.zeros(0, np.intp)
         self._first = np.zeros(len(log.user_ids), dtype=np.int64)
         self._first[users[starts]] = (counts - consumed[by_user])[starts]
-        self._profiles = np.zeros((len(log.user_ids), config.profile_size), dtype=np.int32)
+        self.profiles = np.zeros((len(log.user_ids), config.profile_size), dtype=np.int32)
         for code, user_id in enumerate(log.user_ids):
             tokens = hash_tokens(profiles.get(user_id, ())[: config.profile_size], config.token_buckets)
-            self._profiles[code, : len(tokens)] = tokens
+            self.profiles[code, : len(tokens)] = tokens
 
     def consumed(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
         """All consumed events as log rows (m,), by user and then time, and where each user's begin: (users + 1,)."""
@@ -112,10 +129,24 @@ class Histories:
             strengths=np.where(real, self.log.strength[events], 0).astype(np.float32),
             ts=np.where(real, self.log.ts[events], 0).astype(np.int64),
             now=self.log.ts[rows],
-            profile=self._profiles[users],
+            profile=self.profiles[users],
             histogram=histogram,
             histogram_weights=weights,
+            shown=self._shown_before(rows),
+            device=np.where(self._previous[rows] >= 0, self.log.device[self._previous[rows]], 0).astype(np.uint8),
         )
+
+    def _shown_before(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """The newest impressions of each log row's user before it, (B, S), padded with -1 on the left."""
+        shown, users = self._shown, self.log.user[rows]
+        if not len(shown.user):
+            return np.zeros((len(rows), 0), dtype=np.int32)
+        first = np.searchsorted(shown.user, users)
+        stop = np.searchsorted(shown.user, users, side="right")
+        spans = zip(first.tolist(), stop.tolist(), self.log.ts[rows].tolist(), strict=True)
+        end = np.array([a + np.searchsorted(shown.ts[a:b], ts) for a, b, ts in spans], dtype=np.int64)
+        places = end[:, None] - np.arange(min(SHOWN, int((end - first).max(initial=0))), 0, -1)
+        return np.where(places >= first[:, None], shown.item[np.maximum(places, 0)], NO_ITEM).astype(np.int32)
 
     def seen_before(self, rows: npt.NDArray[np.integer]) -> list[npt.NDArray[np.int32]]:
         """For each log row (B,) the items that its user had dealt with before it; an item may come twice."""

@@ -16,6 +16,7 @@ from rich.table import Table
 from models.artefact import ArtefactStore
 from serving.cli_data import DATA, DATASET, REPORT
 from serving.console import err, out, tells_errors
+from serving.plots import can_draw, draw_evaluation
 from streams.settings import Settings, SettingsError, load
 
 CONFIG = click.option(
@@ -48,6 +49,7 @@ _COLUMNS = ("recall_at_10", "ndcg_at_10", "map_at_10", "f1_at_10", "mrr", "group
 @CONFIG
 @THREADS
 @REPORT
+@click.option("--plots", type=click.Path(path_type=Path, dir_okay=False), help="Draw a page of plots here (PNG).")
 @tells_errors
 def evaluate(
     name: str,
@@ -58,6 +60,7 @@ def evaluate(
     config: Path | None,
     threads: int,
     report: Path | None,
+    plots: Path | None,
 ) -> None:
     """Train on the older part of a log, and compare the lists of several models with what users liked later.
 
@@ -73,6 +76,10 @@ def evaluate(
     chosen = MODELS if "all" in chosen else tuple(dict.fromkeys(chosen))
     if unknown := sorted(set(chosen) - set(MODELS)):
         raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(MODELS)}, and all", param_hint="--model")
+    if plots is not None and not can_draw():
+        raise click.ClickException(
+            "--plots needs matplotlib, which is not installed: pip install 'millstream[plots]', or leave --plots out"
+        )
     settings = _configured(config)
     model = settings.model
     if protocol == "loo" and config is None:
@@ -89,8 +96,11 @@ def evaluate(
             share=share,
             progress=tell,
         )
+    written = {"dataset": name, **scores}
     if report is not None:
-        report.write_text(json.dumps({"dataset": name, **scores}, indent=2) + "\n")
+        report.write_text(json.dumps(written, indent=2) + "\n")
+    if plots is not None:
+        draw_evaluation(written, plots)
     table = Table("", *(column.replace("_at_", "@") for column in _COLUMNS), box=None, header_style="bold")
     for model, metrics in scores["models"].items():
         table.add_row(model, *(f"{metrics[column]:.4f}" if column in metrics else "" for column in _COLUMNS))

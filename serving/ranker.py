@@ -12,7 +12,7 @@ from models.popularity import Popularity
 from models.ranking.examples import shortlist
 from models.recommender import Recommender
 from models.related import related
-from models.users import UserBatch
+from models.users import SHOWN, UserBatch
 from serving.explanation import Explanation, explained
 from serving.pipeline.items import ItemTable, grown
 from serving.pipeline.pipeline import Lists, Pipeline, Trace
@@ -245,6 +245,8 @@ class Ranker:
         profile_table = np.zeros((size, config.profile_size), np.int32)
         histogram = np.zeros((size, config.histogram_size), np.int32)
         weights = np.zeros((size, config.histogram_size), np.float32)
+        shown = [self._known_rows(state.shown)[-SHOWN:] for state in states]
+        shown_table = np.full((size, max(map(len, shown), default=0)), _ABSENT, np.int32)
         for at, (state, profile) in enumerate(zip(states, profiles, strict=True)):
             sequence = state.sequence[state.sequence["item"] < len(self._rows)][-length:]
             entries = state.histogram[: config.histogram_size]
@@ -263,6 +265,7 @@ class Ranker:
                 histogram[at, : len(entries)] = [self._token(key) for key, _ in entries]
                 shares = np.array([weight for _, weight in entries])
                 weights[at, : len(entries)] = shares / shares.sum()
+            shown_table[at, shown_table.shape[1] - len(shown[at]) :] = shown[at]
         return UserBatch(
             items=items,
             actions=actions,
@@ -272,6 +275,8 @@ class Ranker:
             profile=profile_table,
             histogram=histogram,
             histogram_weights=weights,
+            shown=shown_table,
+            device=np.array([state.device for state in states], np.uint8),
         )
 
     def _token(self, text: str) -> int:

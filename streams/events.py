@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from models.interactions import device_code
 from models.labels import Action, Grade, LabelRules, grade
 
 EventType = Literal[
@@ -53,6 +54,11 @@ class Event(Struct, frozen=True, omit_defaults=True, kw_only=True):
     def action(self) -> Action:
         """The event's kind as the models see it."""
         return ACTIONS[self.type]
+
+    @property
+    def device(self) -> int:
+        """The device that the context names, as the models tell them apart."""
+        return device_code(self.context.get("device")) if self.context else 0
 
     @property
     def calls_for_list(self) -> bool:

@@ -166,7 +166,7 @@ def _user_event(read: _Read, catalogue: Catalogue, settings: Settings) -> UserEv
     item = catalogue.numbers[event.item_id] if event.item_id else NO_ITEM
     graded = event.grade(settings.labels)
     keys = catalogue.histogram_keys[item] if item != NO_ITEM else []
-    return UserEvent(read.record.offset, event.event_id or "", event.ts, item, graded, keys)
+    return UserEvent(read.record.offset, event.event_id or "", event.ts, item, graded, keys, event.device)
 
 
 def _log_dead(dead: list[DeadLetter]) -> None:

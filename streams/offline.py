@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from models.features import profile_tokens
-from models.interactions import NO_ITEM, Interactions
+from models.interactions import NO_ITEM, Impressions, Interactions
 from models.labels import LabelRules
 from models.training import TrainingData
 from streams.datasets import Dataset
@@ -23,7 +23,8 @@ def training_data(
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     copies: set[tuple[int, str]] = set()
-    rows: list[tuple[int, int, int, int, float, int, float]] = []
+    rows: list[tuple[int, int, int, int, float, int, float, int]] = []
+    shown: list[tuple[int, int, int]] = []
     for count, logged in enumerate(dataset.events(), 1):
         if count % 5_000 == 0:
             on_event(count)
@@ -36,9 +37,13 @@ def training_data(
             continue
         copies.add((user, event.event_id or ""))
         item = NO_ITEM if event.item_id is None else items.setdefault(event.item_id, len(items))
+        if event.type == "impression":
+            shown.append((user, item, event.ts))
+            continue
         said = event.grade(rules)
-        rows.append((user, item, event.ts, said.action, said.strength, said.label, said.weight))
-    columns = list(zip(*rows, strict=True)) or [()] * 7
+        rows.append((user, item, event.ts, said.action, said.strength, said.label, said.weight, event.device))
+    columns = list(zip(*rows, strict=True)) or [()] * 8
+    whom, what, when = list(zip(*shown, strict=True)) or [()] * 3
     interactions = Interactions(
         user=np.array(columns[0], np.int32),
         item=np.array(columns[1], np.int32),
@@ -47,8 +52,10 @@ def training_data(
         strength=np.array(columns[4], np.float32),
         label=np.array(columns[5], np.int8),
         weight=np.array(columns[6], np.float32),
+        device=np.array(columns[7], np.uint8),
         user_ids=list(users),
         item_ids=list(items),
+        shown=Impressions(np.array(whom, np.int32), np.array(what, np.int32), np.array(when, np.int64)),
     )
     profiles = {user.user_id: profile_tokens(user.categorical, user.numeric) for user in dataset.users()}
     return TrainingData(interactions, list(dataset.items()), profiles)

@@ -14,7 +14,7 @@ from models.labels import CONSUMING, Action, Grade
 from models.popularity import Popularity, PopularityConfig
 
 #: What is kept of one event: its id's digest, item number, action, label, whether it is an action on the item (an
-#: impression or what else it may be is not, and is kept for as long as its id), strength, event time in ms.
+#: impression or what else it may be is not, and is kept for as long as its id), device, strength, event time in ms.
 RECORD: Final = np.dtype(
     [
         ("id", "<u8"),
@@ -22,19 +22,19 @@ RECORD: Final = np.dtype(
         ("action", "u1"),
         ("label", "i1"),
         ("is_action", "?"),
-        ("unused", "u1"),
+        ("device", "u1"),
         ("strength", "<f4"),
         ("ts", "<i8"),
     ]
 )
-_RECORD_STRUCT: Final = struct.Struct("<8sIBb?xfq")
+_RECORD_STRUCT: Final = struct.Struct("<8sIBb?Bfq")
 
 #: Marks the fields of a user's state that are entries of the histogram.
 HISTOGRAM: Final = ":"
 
 
 class UserEvent(NamedTuple):
-    """One event as the user's state takes it; `item` is the item's number or `NO_ITEM`."""
+    """One event as the user's state takes it; `item` is the item's number or `NO_ITEM`, `device` a `device_code`."""
 
     offset: int
     event_id: str
@@ -42,6 +42,7 @@ class UserEvent(NamedTuple):
     item: int
     grade: Grade
     histogram_keys: Sequence[str]
+    device: int = 0
 
 
 class ItemEvent(NamedTuple):
@@ -68,7 +69,7 @@ def pack_user_events(users: Iterable[Sequence[UserEvent]], half_life_ms: float) 
         newest = max([event.ts for event in events])
         own: dict[str, int] = {}
         flat: list[Any] = []
-        for offset, event_id, ts, item, grade, keys in events:
+        for offset, event_id, ts, item, grade, keys, device in events:
             action, strength, label, _ = grade
             is_action = item != NO_ITEM and action in CONSUMING
             on_item = is_action or (item != NO_ITEM and action == Action.IMPRESSION)
@@ -79,7 +80,8 @@ def pack_user_events(users: Iterable[Sequence[UserEvent]], half_life_ms: float) 
             else:
                 flat += offset, 0, 0
             digest = hashlib.blake2b(event_id.encode(), digest_size=8).digest()
-            records.append(_RECORD_STRUCT.pack(digest, item if on_item else 0, action, label, is_action, strength, ts))
+            about = digest, item if on_item else 0, action, label, is_action, device, strength, ts
+            records.append(_RECORD_STRUCT.pack(*about))
         numbers += newest, len(own), len(events)
         numbers += [names.setdefault(HISTOGRAM + key, len(names) + 1) for key in own]
         numbers += flat

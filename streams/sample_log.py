@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.interactions import NO_ITEM, Interactions
+from models.interactions import NO_ITEM, Impressions, Interactions, device_code
 from models.labels import LabelRules, grade
 from streams.events import ACTIONS, Event, unknown_fields
 
@@ -42,6 +42,15 @@ _SCHEMA: Final = pa.schema(
     ]
 )
 _FROM_EVENT: Final = [name for name in _SCHEMA.names if name not in ("context", "unknown", "arrived_at")]
+
+
+class _Context(msgspec.Struct):
+    """What is read of an event's context."""
+
+    device: Any = None
+
+
+_CONTEXT: Final = msgspec.json.Decoder(_Context)
 
 
 @dataclass
@@ -205,10 +214,10 @@ class SampleLog:
 def read_interactions(files: Sequence[Path], rules: LabelRules, *, most: int | None = None) -> Interactions:
     """The events of the segments in the order of event time, the newest `most` of them, each exact copy once.
 
-    Impressions are left out: nothing is learnt from them, and there are so many that they would make up most of what is
-    set aside to compare models on.
+    Impressions stand apart: those since the first of the events, of users and items that have events.
     """
     table = pa.concat_tables([_read_table(path) for path in files]) if files else _SCHEMA.empty_table()
+    impressions = table.filter(pc.field("type") == "impression")
     table = _first_of_copies(table.filter(pc.field("type") != "impression"))
     order = np.argsort(table["ts"].to_numpy(), kind="stable")
     if most is not None:
@@ -216,6 +225,7 @@ def read_interactions(files: Sequence[Path], rules: LabelRules, *, most: int | N
     table = table.take(pa.array(order))
     users = table["user_id"].combine_chunks().dictionary_encode()
     items = table["item_id"].combine_chunks().dictionary_encode()
+    shown = _impressions(_first_of_copies(impressions), users.dictionary, items.dictionary, table["ts"])
     grades = [
         grade(ACTIONS[row["type"]], rules, **{name: row[name] for name in ("watch_s", "duration_s", "value", "scale")})
         for row in table.select(["type", "watch_s", "duration_s", "value", "scale"]).to_pylist()
@@ -228,9 +238,27 @@ def read_interactions(files: Sequence[Path], rules: LabelRules, *, most: int | N
         strength=np.array([g.strength for g in grades], np.float32),
         label=np.array([g.label for g in grades], np.int8),
         weight=np.array([g.weight for g in grades], np.float32),
+        device=np.array([_device(context) for context in table["context"].to_pylist()], np.uint8),
         user_ids=users.dictionary.to_pylist(),
         item_ids=items.dictionary.to_pylist(),
+        shown=shown,
     )
+
+
+def _impressions(table: pa.Table, users: pa.Array, items: pa.Array, ts: pa.ChunkedArray) -> Impressions:
+    if len(ts):
+        table = table.filter(pc.field("ts") >= ts[0])
+    known = pc.and_(pc.is_in(table["user_id"], value_set=users), pc.is_in(table["item_id"], value_set=items))
+    table = table.filter(known).sort_by("ts")
+    whom, what = (
+        pc.index_in(table[name], value_set=among).to_numpy().astype(np.int32)
+        for name, among in (("user_id", users), ("item_id", items))
+    )
+    return Impressions(whom, what, table["ts"].to_numpy())
+
+
+def _device(context: str | None) -> int:
+    return device_code(_CONTEXT.decode(context).device) if context else 0
 
 
 def _read_table(path: Path) -> pa.Table:

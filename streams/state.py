@@ -56,6 +56,7 @@ class UserState:
         profile: the user's record as JSON, or empty.
         shown: (k,) item numbers of the newest impressions; an item comes as often as it was shown.
         friends: (f,) item numbers that those whom the user follows liked last, the oldest first.
+        device: of the newest event that is no impression, a `models.interactions.device_code`.
     """
 
     list_number: int
@@ -65,6 +66,7 @@ class UserState:
     profile: bytes
     shown: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
     friends: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    device: int = 0
 
     @classmethod
     def empty(cls) -> "UserState":
@@ -420,6 +422,7 @@ def _user_state(row: Sequence[Any], length: int, histogram: int) -> UserState:
     is_action = records["is_action"]
     shown = records["item"][records["action"] == Action.IMPRESSION] if not is_action.all() else _NO_ITEMS
     actions = records[is_action]
+    devices = records["device"][records["action"] != Action.IMPRESSION]
     seen = actions["item"]
     names, values = fields[::2], fields[1::2]
     is_entry = [name[0] == _HISTOGRAM_BYTE for name in names]  # hundreds, and a few other fields
@@ -434,7 +437,7 @@ def _user_state(row: Sequence[Any], length: int, histogram: int) -> UserState:
     ts = actions["ts"]
     if (ts[1:] < ts[:-1]).any():
         actions = actions[np.argsort(ts, kind="stable")]
-    return UserState(int(number or 0), actions, seen, heaviest, profile or b"", shown)
+    return UserState(int(number or 0), actions, seen, heaviest, profile or b"", shown, device=int(devices[-1:].sum()))
 
 
 def _heaviest(names: list[bytes], weights: npt.NDArray[np.float64], count: int) -> list[tuple[str, float]]:

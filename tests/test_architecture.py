@@ -19,6 +19,7 @@ ALLOWED = {
 }
 #: All that the models are made of: nothing that knows Kafka, Redis, HTTP or settings.
 MODELS_MADE_OF = {"torch", "numpy", "faiss", "lightgbm", "implicit", "scipy", "safetensors", "msgspec"}
+OPTIONAL = ("requirements-dev.txt", "requirements-plots.txt")
 LINES_MAX = 450
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "base2", "tools"}
 
@@ -72,12 +73,17 @@ def test_what_is_imported_is_what_the_requirements_name_first() -> None:
         for path in (ROOT / floor).rglob("*.py")
         for package in imports(path) - {*ALLOWED} - sys.stdlib_module_names
     }
-    # redis-py takes hiredis up by itself, and pip needs setuptools
-    assert imported == named - {"hiredis", "setuptools"}
+    # redis-py takes hiredis up by itself, and pip needs setuptools; matplotlib is an extra
+    assert imported == (named - {"hiredis", "setuptools"}) | {"matplotlib"}
+
+
+def test_what_draws_plots_is_pinned_as_it_is_tested() -> None:
+    pins = [set(re.findall(r"^\S+==\S+", (ROOT / name).read_text(), re.MULTILINE)) for name in OPTIONAL]
+    assert pins[1] and pins[1] < pins[0]
 
 
 def test_every_requirement_is_pinned() -> None:
-    for file in ("requirements.txt", "requirements-dev.txt"):
+    for file in ("requirements.txt", *OPTIONAL):
         for line in (ROOT / file).read_text().splitlines():
             assert re.fullmatch(r"(?:[\w-]+==\d[\w.]*)?\s*(?:#.*)?", line), line
 

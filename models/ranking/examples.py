@@ -17,14 +17,15 @@ Floats = npt.NDArray[np.float32]
 class Examples:
     """Choices, with a sample of each one's candidates fully described.
 
-    Negatives are downsampled: the chosen candidate is always described, and of the rest a random part.
+    Negatives are downsampled: the chosen candidate is always described, as are those that the user was shown and
+    passed over, and of the rest a random part. What is learnt and told is corrected for that.
 
     Attributes:
         choices: of U users among all their candidates.
         at: int64 (k,) places in the choices of the candidates that are described, ascending.
         features: float32 (k, F) as `models.ranking.features.describe` gives them.
         tokens: of the described candidates and of the users.
-        rates: float32 (U,) the chance with which a candidate that was not chosen came to be described.
+        rates: float32 (k,) the chance with which each described candidate came to be described.
         weights: float32 (U,) what each choice counts.
         minutes: float32 (U,) watched of what was chosen; nan where that is not known.
         missed: how many more choices there were, of something that was no candidate.
@@ -55,8 +56,7 @@ class Examples:
     @property
     def log_odds_of_drawing(self) -> Floats:
         """What is to be taken from the log-odds of each described candidate (k,) for its being a sample of more."""
-        logs: Floats = np.log(self.rates)[self.of]
-        logs[self.chosen] = 0.0
+        logs: Floats = np.log(self.rates)
         return logs
 
     @classmethod
@@ -107,7 +107,7 @@ class Examples:
             moved[self.at[described]],
             self.features[described],
             tokens,
-            self.rates[users],
+            self.rates[described],
             self.weights[users],
             self.minutes[users],
             self.missed + int(np.count_nonzero(~users)),

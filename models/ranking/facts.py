@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,6 +16,10 @@ Floats = npt.NDArray[np.float64]
 #: How many histogram keys of an item are compared with what the user turned to; more would say little.
 KEYS: Final = 16
 _CREATORS: Final = 4
+#: At most so many numeric features are read, those that the most items have.
+_NUMBERS: Final = 8
+#: What is larger would not fit the features' own numbers.
+_LARGEST: Final = 1e15
 #: The categorical features that name who made an item.
 CREATORS: Final = ("author", "creator", "director", "artist", "channel", "actor")
 _LANGUAGE: Final = ("language",)
@@ -29,18 +34,21 @@ class ItemFacts:
         language: int32 (n,) the one that names the language, or 0.
         times: float64 (n, 2) in ms: published, first met in the stream; nan where not known.
         duration: float64 (n,) in s, or nan.
+        numbers: float64 (n, N) the numeric features of `number_names`; nan where not known.
     """
 
-    def __init__(self, buckets: int) -> None:
+    def __init__(self, buckets: int, number_names: Sequence[str] = ()) -> None:
         self._buckets = buckets
+        self.number_names = tuple(number_names)
         self._size = 0
         self.keys: npt.NDArray[np.int32] = np.zeros((0, KEYS), np.int32)
         self.creators: npt.NDArray[np.int32] = np.zeros((0, _CREATORS), np.int32)
         self.language: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self.times: Floats = np.zeros((0, 2))
         self.duration: Floats = np.zeros(0)
+        self.numbers: Floats = np.zeros((0, len(self.number_names)))
 
-    _COLUMNS = ("keys", "creators", "language", "times", "duration")
+    _COLUMNS = ("keys", "creators", "language", "times", "duration", "numbers")
 
     def __len__(self) -> int:
         return self._size
@@ -48,7 +56,8 @@ class ItemFacts:
     @classmethod
     def of(cls, items: Sequence[ItemContent], buckets: int) -> ItemFacts:
         """The facts of these items, in their order."""
-        facts = cls(buckets)
+        had = Counter(name for item in items for name in item.numeric)
+        facts = cls(buckets, sorted(sorted(had), key=lambda name: -had[name])[:_NUMBERS])
         facts.put(np.arange(len(items)), items)
         return facts
 
@@ -61,10 +70,12 @@ class ItemFacts:
             self.language[row] = _hashed(_named(item, _LANGUAGE), 1, self._buckets)[0]
             self.times[row, 0] = np.nan if item.published_at is None else item.published_at
             self.duration[row] = item.duration_s or np.nan
+            numbers = [item.numeric.get(name, np.nan) for name in self.number_names]
+            self.numbers[row] = np.clip(numbers, -_LARGEST, _LARGEST)
 
     def met(self, items: npt.NDArray[np.integer], ts: npt.NDArray[np.integer]) -> ItemFacts:
         """A copy that knows since when (ms) each item is met in these events (m,); -1 is no item."""
-        other = ItemFacts(self._buckets)
+        other = ItemFacts(self._buckets, self.number_names)
         for name in self._COLUMNS:
             setattr(other, name, getattr(self, name)[: len(self)].copy())
         other._size = len(self)
@@ -78,9 +89,11 @@ class ItemFacts:
         return {f"facts_{name}": getattr(self, name)[: len(self)] for name in self._COLUMNS}
 
     @classmethod
-    def from_tables(cls, tables: Mapping[str, npt.NDArray[Any]], buckets: int) -> ItemFacts:
+    def from_tables(
+        cls, tables: Mapping[str, npt.NDArray[Any]], buckets: int, number_names: Sequence[str]
+    ) -> ItemFacts:
         """What `tables` was made of."""
-        facts = cls(buckets)
+        facts = cls(buckets, number_names)
         for name in cls._COLUMNS:
             setattr(facts, name, tables[f"facts_{name}"].copy())
         facts._size = len(facts.language)
@@ -96,6 +109,7 @@ class ItemFacts:
             self.language = np.concatenate([self.language, np.zeros(more, np.int32)])
             self.times = np.vstack([self.times, np.full((more, 2), np.nan)])
             self.duration = np.concatenate([self.duration, np.full(more, np.nan)])
+            self.numbers = np.vstack([self.numbers, np.full((more, len(self.number_names)), np.nan)])
 
 
 def _named(item: ItemContent, names: Sequence[str]) -> list[str]:

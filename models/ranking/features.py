@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.blend import MODELS, feature_names
+from models.interactions import DEVICES
 from models.popularity import Popularity, PopularityConfig
 from models.ranking.facts import KEYS, ItemFacts
+from models.ranking.holidays import days_to_and_from
 from models.users import UserBatch
 
 if TYPE_CHECKING:
@@ -39,9 +41,13 @@ _USER: Final = (
     "liked_popularity",
     "liked_age",
     "liked_duration",
+    *(f"device_{name}" for name in DEVICES),
 )
 #: What the moment alone decides.
-MOMENTS: Final = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "weekend", "season_sin", "season_cos")
+MOMENTS: Final = (
+    *("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "weekend", "season_sin", "season_cos"),
+    *("holiday_ahead", "holiday_past"),
+)
 _CROSSES: Final = (
     "taste",
     "taste_best",
@@ -50,6 +56,7 @@ _CROSSES: Final = (
     "same_creator",
     "same_language",
     "profile_match",
+    "shown",
     "near_last",
     "near_best",
     "popularity_gap",
@@ -75,12 +82,17 @@ _FLOOR: Final = 1e-6
 _USERS_AT_ONCE: Final = 32
 
 
-def names(popularity: PopularityConfig) -> tuple[str, ...]:
-    """The features in their order; those of the blend come first."""
-    return (*feature_names(popularity), *_SOURCES, *_item_names(popularity), *_CROSSES, *_USER, *MOMENTS)
+def names(popularity: PopularityConfig, numbers: Sequence[str] = ()) -> tuple[str, ...]:
+    """The features in their order; those of the blend come first.
+
+    Args:
+        numbers: the numeric features of items, `ItemFacts.number_names`.
+    """
+    items = _item_names(popularity, numbers)
+    return (*feature_names(popularity), *_SOURCES, *items, *_CROSSES, *_USER, *MOMENTS)
 
 
-def _item_names(popularity: PopularityConfig) -> tuple[str, ...]:
+def _item_names(popularity: PopularityConfig, numbers: Sequence[str]) -> tuple[str, ...]:
     half_lives, windows = popularity.half_lives_s, popularity.windows_s
     return (
         "age",
@@ -90,6 +102,8 @@ def _item_names(popularity: PopularityConfig) -> tuple[str, ...]:
         *(f"rise_{short:g}s_{long:g}s" for short, long in pairwise(half_lives)),
         *(f"events_{window}s" for window in windows),
         *(f"liked_{window}s" for window in windows),
+        *(f"number_{name}" for name in numbers),
+        *(f"number_gap_{name}" for name in numbers),
     )
 
 
@@ -100,11 +114,13 @@ class State:
     Attributes:
         popularity, facts: by row.
         vectors: float32 (rows, d) of unit length, in which near means alike; None before there are any.
+        holidays: as `TrainingConfig` has them.
     """
 
     popularity: Popularity
     facts: ItemFacts
     vectors: Floats | None
+    holidays: tuple[str, ...]
 
 
 def describe(users: UserBatch, candidates: Candidates, at: npt.NDArray[np.int64], state: State) -> Floats:
@@ -112,7 +128,8 @@ def describe(users: UserBatch, candidates: Candidates, at: npt.NDArray[np.int64]
 
     What is chosen to be described does not change the values: a rank is among all candidates of the user.
     """
-    out = np.empty((len(at), len(names(state.popularity.config))), dtype=np.float32)
+    width = len(names(state.popularity.config, state.facts.number_names))
+    out = np.empty((len(at), width), dtype=np.float32)
     newest = state.popularity.newest()
     for start in range(0, len(users), _USERS_AT_ONCE):  # few enough that the tables stay in the processor's cache
         stop = start + _USERS_AT_ONCE
@@ -129,7 +146,8 @@ def _fill(
     popularity, facts = state.popularity, state.facts
     of, items = candidates.users[at], candidates.items[at]
     rows, place = np.unique(items, return_inverse=True)
-    about_users = np.concatenate([_of_users(users, popularity, facts), _of_moments(users.now)], axis=1)
+    moments = _of_moments(users.now, state.holidays)
+    about_users = np.concatenate([_of_users(users, popularity, facts), moments], axis=1)
     pairs = _of_pairs(users, of, items, state)
     filled = candidates.features.shape[1]
     out[:, :filled] = candidates.features[at]
@@ -137,12 +155,13 @@ def _fill(
         _of_sources(candidates, len(users))[at],
         _log_days(users.now[of, None] - facts.times[items]),
         _of_items(rows, popularity, facts, newest)[place],
+        _of_numbers(users, of, items, facts),
         pairs,
         about_users[of],
     ):
         out[:, filled : filled + block.shape[1]] = block
         filled += block.shape[1]
-    column = {name: index for index, name in enumerate(names(popularity.config))}
+    column = {name: index for index, name in enumerate(names(popularity.config, facts.number_names))}
     if state.vectors is None:  # nothing is known of what the networks would have said
         out[:, [column[f"{kind}{model}"] for model in MODELS[:2] for kind in ("", "rank_", "gap_")]] = np.nan
     slowest = feature_names(popularity.config)[-1]
@@ -151,7 +170,7 @@ def _fill(
 
 
 def _of_items(rows: npt.NDArray[np.int64], popularity: Popularity, facts: ItemFacts, newest: int) -> Floats:
-    """What does not depend on who asks and when, (k, …): `_item_names` from `duration` on."""
+    """What does not depend on who asks and when, (k, …): `_item_names` from `duration` to what windows count."""
     windows = popularity.windows(newest, rows)
     events, liked = np.split(windows, 2, axis=1)
     rate = (liked + _POSITIVE_RATE * _LEAST_EVENTS) / (events + _LEAST_EVENTS)
@@ -168,6 +187,19 @@ def _of_items(rows: npt.NDArray[np.int64], popularity: Popularity, facts: ItemFa
         axis=1,
         dtype=np.float32,
     )
+
+
+def _of_numbers(
+    users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64], facts: ItemFacts
+) -> npt.NDArray[np.float64]:
+    """The items' numeric features (k, N), and how far each is from what the user liked on average, (k, 2 * N)."""
+    own = facts.numbers[items]
+    if not own.shape[1]:
+        return own
+    rows = np.maximum(users.items, 0)
+    liked = (users.items >= 0) & (users.strengths >= _LIKED)
+    wanted = np.stack([_mean_of(facts.numbers[rows, place], liked) for place in range(own.shape[1])], axis=1)
+    return np.concatenate([own, np.abs(own - wanted[of])], axis=1)
 
 
 def _of_users(users: UserBatch, popularity: Popularity, facts: ItemFacts) -> Floats:
@@ -206,17 +238,19 @@ def _of_users(users: UserBatch, popularity: Popularity, facts: ItemFacts) -> Flo
         shares[:, 0] if shares.shape[1] else np.zeros(len(users)),
         np.count_nonzero(users.profile, axis=1),
         *(_mean_of(values, liked) for values in wanted),
+        *(users.device == code for code in range(1, len(DEVICES) + 1)),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _of_moments(now: npt.NDArray[np.int64]) -> Floats:
+def _of_moments(now: npt.NDArray[np.int64], holidays: tuple[str, ...]) -> Floats:
     days = now / _DAY_MS
     hour, weekday = days % 1.0, (days + 3.0) % 7.0  # the epoch began on a Thursday
     season = days % _YEAR_DAYS / _YEAR_DAYS
     angles = 2.0 * np.pi * np.stack([hour, weekday / 7.0, season])
     sines, cosines = np.sin(angles), np.cos(angles)
     columns = [sines[0], cosines[0], sines[1], cosines[1], weekday >= 5.0, sines[2], cosines[2]]
+    columns += [*days_to_and_from(now, holidays).T]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
@@ -271,10 +305,20 @@ def _of_pairs(users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np
         np.where(creators.any(axis=1), made, np.nan),
         np.where(facts.language[items] > 0, spoken, np.nan),
         total[:, 3],
+        np.log1p(times_shown(users, of, items)),
         *_nearness(users, of, items, state.vectors),
     ]
     gaps = np.zeros((len(of), 3))
     return np.concatenate([np.stack(columns, axis=1), gaps], axis=1, dtype=np.float32)
+
+
+def times_shown(users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How often each candidate (k,) of users `of` stands among what its user was shown of late."""
+    whose, places = np.nonzero(users.shown >= 0)
+    width = int(max(users.shown.max(initial=0), items.max(initial=0))) + 1
+    shown = np.sort(whose * width + users.shown[whose, places])
+    wanted = of * width + items
+    return np.searchsorted(shown, wanted, side="right") - np.searchsorted(shown, wanted)
 
 
 def _looked_up(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from models.blend import Blend
 from models.config import RankerConfig
-from models.ranking.calibration import Platt, log_odds_of
+from models.ranking.calibration import Calibration, Isotonic, Platt, log_odds_of
 from models.ranking.examples import Examples
 from models.ranking.ranker import Ranker, drawn, within_reach
 
@@ -29,9 +29,10 @@ def learn(
     halves: Sequence[Examples],
     crossed: Sequence[Blend],
     blend: Blend,
-    names: tuple[str, ...],
+    width: int,
     buckets: int,
     config: RankerConfig,
+    start: Ranker | None = None,
 ) -> tuple[list[Ranker], Ranker]:
     """For each half the ranker that did not learn from it, and one that learnt from all.
 
@@ -39,11 +40,14 @@ def learn(
         past: examples of before the slice.
         crossed: for each half the blend that did not learn from it.
         blend: the one that learnt from all.
+        width: how many features there are.
+        start: one that learnt from what was before the slice, to go on from.
     """
     past = replace(past, weights=past.weights * np.float32(config.past_weight))
     others = [Examples.together([past, half]) for half in reversed(halves)]
-    judges = [Ranker.fitted(other, each, names, buckets, config) for other, each in zip(others, crossed, strict=True)]
-    final = Ranker.fitted(Examples.together([past, *halves]), blend, names, buckets, config)
+    given = width, buckets, config, start
+    judges = [Ranker.fitted(other, each, *given) for other, each in zip(others, crossed, strict=True)]
+    final = Ranker.fitted(Examples.together([past, *halves]), blend, *given)
 
     judged = []
     for half, each, judge in zip(halves, crossed, judges, strict=True):
@@ -57,7 +61,7 @@ def learn(
         share = max(
             _SHARES, key=lambda share: sum(_likelihood(near, base + share * more) for near, base, more in judged)
         )
-    calibration = _calibrated([(near, base + share * more) for near, base, more in judged])
+    calibration = _calibrated([(near, base + share * more) for near, base, more in judged], config)
     reached = sum(len(near) for near, _, _ in judged)
     coverage = reached / max(reached + sum(near.missed for near, _, _ in judged), 1)
 
@@ -72,7 +76,7 @@ def _likelihood(examples: Examples, scores: Floats) -> float:
     return float((drawn(examples, scores)[examples.chosen] * examples.weights).sum())
 
 
-def _calibrated(judged: Sequence[tuple[Examples, Floats]]) -> Platt:
+def _calibrated(judged: Sequence[tuple[Examples, Floats]], config: RankerConfig) -> Calibration:
     """The calibration of scores (k,) of described candidates; one that stands for several counts as many."""
     if not judged:
         return Platt()
@@ -80,7 +84,7 @@ def _calibrated(judged: Sequence[tuple[Examples, Floats]]) -> Platt:
     for examples, scores in judged:
         chosen.append(np.zeros(len(scores), dtype=bool))
         chosen[-1][examples.chosen] = True
-    return Platt.fitted(
+    return (Isotonic if config.calibration == "isotonic" else Platt).fitted(
         np.concatenate([log_odds_of(drawn(examples, scores)) for examples, scores in judged]),
         np.concatenate(chosen),
         np.concatenate([np.exp(-examples.log_odds_of_drawing.astype(np.float64)) for examples, _ in judged]),

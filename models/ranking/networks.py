@@ -26,6 +26,9 @@ PARTS: Final = {
     "deepfm": ("line", "pairs", "layers", "embeddings"),
 }
 
+#: What has learnt much is changed by little: its rate is so much of a new one's.
+_SLOWER: Final = 0.3
+
 
 class RankingNetwork(nn.Module):
     """A network of one of the kinds in `PARTS`.
@@ -81,22 +84,35 @@ class RankingNetwork(nn.Module):
 
 
 def fit_network(
-    examples: Examples, base: npt.NDArray[np.floating], scaling: Scaling, buckets: int, config: RankerConfig
+    examples: Examples,
+    base: npt.NDArray[np.floating],
+    scaling: Scaling,
+    buckets: int,
+    config: RankerConfig,
+    start: RankingNetwork | None = None,
 ) -> RankingNetwork:
-    """The network that best explains the choices together with the base scores (k,) of the described candidates."""
+    """The network that best explains the choices together with the base scores (k,) of the described candidates.
+
+    Args:
+        start: one to go on from, for a few epochs at a slower rate.
+    """
     rng = np.random.default_rng(config.seed)
     torch.manual_seed(config.seed)
     network = RankingNetwork(scaling.width, buckets, config)
+    epochs, rate = config.epochs, config.learning_rate
+    if start is not None:
+        network.load_state_dict(start.state_dict())
+        epochs, rate = config.fine_tune_epochs, rate * _SLOWER
     of, chosen, users, tokens = examples.of, examples.chosen, len(examples), examples.tokens
     starts = np.searchsorted(of, np.arange(users + 1))
     scaled = torch.from_numpy(scaling(examples.features))
     offsets = torch.from_numpy((base - examples.log_odds_of_drawing).astype(np.float32))
     weights = torch.from_numpy(examples.weights / max(float(examples.weights.mean()), 1e-9))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    steps = config.epochs * -(-users // config.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=max(steps, 1))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
+    steps = epochs * -(-users // config.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=max(steps, 1))
     network.train()
-    for _ in range(config.epochs):
+    for _ in range(epochs):
         order = rng.permutation(users)
         for first in range(0, users, config.batch):
             some = order[first : first + config.batch]

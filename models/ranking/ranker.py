@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from models.blend import Blend
 from models.config import RankerConfig
 from models.ranking.boosting import Booster
-from models.ranking.calibration import Platt, log_odds_of
+from models.ranking.calibration import Calibration, Isotonic, Platt, log_odds_of
 from models.ranking.examples import Examples, log_softmax, shortlist
 from models.ranking.inputs import Scaling, Tokens
 from models.ranking.minutes import Minutes
@@ -23,7 +23,7 @@ from models.ranking.networks import PARTS, RankingNetwork, fit_network
 
 Floats = npt.NDArray[np.float32]
 
-TREES: Final = ("boosting", "lambdarank")
+TREES: Final = ("boosting", "lambdarank", "forest")
 _TABLES, _TREES = "ranker.safetensors", "ranker.txt"
 _NETWORK = "network."
 
@@ -61,26 +61,42 @@ class Ranker:
     scaling: Scaling
     model: RankingNetwork | Booster | None
     share: float = 1.0
-    calibration: Platt = field(default_factory=Platt)
+    calibration: Calibration = field(default_factory=Platt)
     coverage: float = 1.0
     minutes: Minutes | None = None
 
     @classmethod
     def fitted(
-        cls, examples: Examples, blend: Blend, names: tuple[str, ...], buckets: int, config: RankerConfig
+        cls,
+        examples: Examples,
+        blend: Blend,
+        width: int,
+        buckets: int,
+        config: RankerConfig,
+        start: Ranker | None = None,
     ) -> Ranker:
-        """The model that best explains the choices on top of the blend; not calibrated yet."""
+        """The model that best explains the choices on top of the blend; not calibrated yet.
+
+        Args:
+            width: how many features there are.
+            start: what to go on from. A network learns more; trees, and what tells minutes, stay as they are.
+        """
         examples = within_reach(examples, blend, config.depth)
         if not len(examples):
-            return cls(config, Scaling.of(np.zeros((0, len(names)), np.float32)), None)
-        scaling = Scaling.of(examples.features)
-        minutes = Minutes.fitted(scaling(examples.features[examples.chosen]), examples.minutes)
+            return start or cls(config, Scaling.of(np.zeros((0, width), np.float32)), None)
+        if start is not None and not isinstance(start.model, RankingNetwork):
+            return start
+        scaling = start.scaling if start else Scaling.of(examples.features)
+        minutes = start.minutes if start else None
+        if minutes is None:
+            minutes = Minutes.fitted(scaling(examples.features[examples.chosen]), examples.minutes)
         model: RankingNetwork | Booster | None = None
         base = blend.score(examples.choices.features)[examples.at]
         if config.kind in PARTS:
-            model = fit_network(examples, base, scaling, buckets, config)
+            known = start.model if start is not None and isinstance(start.model, RankingNetwork) else None
+            model = fit_network(examples, base, scaling, buckets, config, known)
         elif config.kind in TREES:
-            model = Booster.fitted(examples, log_odds_of(drawn(examples, base)), names, config)
+            model = Booster.fitted(examples, log_odds_of(drawn(examples, base)), config)
         return cls(config, scaling, model, minutes=minutes)
 
     def added(self, features: Floats, tokens: Tokens, of: npt.NDArray[np.int64]) -> Floats:
@@ -108,6 +124,7 @@ class Ranker:
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the model into `folder`; what is to be remembered beside it comes back, as plain JSON."""
         tables = self.scaling.tables() | (self.minutes.tables() if self.minutes is not None else {})
+        tables |= self.calibration.tables()
         if isinstance(self.model, RankingNetwork):
             tables |= {_NETWORK + name: weight.numpy() for name, weight in self.model.state_dict().items()}
         elif self.model is not None:
@@ -116,8 +133,6 @@ class Ranker:
         return {
             "learnt": self.model is not None,
             "share": self.share,
-            "slope": self.calibration.slope,
-            "offset": self.calibration.offset,
             "coverage": self.coverage,
         }
 
@@ -136,7 +151,7 @@ class Ranker:
             model.eval()
         elif about["learnt"]:
             model = Booster((folder / _TREES).read_text(encoding="utf-8"))
-        calibration = Platt(float(about["slope"]), float(about["offset"]))
+        calibration = (Isotonic if tables.keys() >= Isotonic.TABLES else Platt).from_tables(tables)
         minutes = Minutes.from_tables(tables)
         return cls(config, scaling, model, float(about["share"]), calibration, float(about["coverage"]), minutes)
 

@@ -12,7 +12,7 @@ from models.popularity import PopularityConfig
 from models.training import Course
 from tests.models import world
 
-CLASSICS = ("trending", "item_item", "als", "user_user", "content")
+CLASSICS = ("trending", "segment_trending", "item_item", "user_user", "als", "sgd", "content")
 
 
 def test_every_model_answers_the_same_asks_and_the_system_beats_the_classics() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from models.interactions import Impressions
 from models.popularity import PopularityConfig
 from models.prequential import STRIDE, popularity_before, strides
 from tests.models import world
@@ -31,3 +34,22 @@ def test_a_thinned_walk_meets_whole_strides_and_counts_all_rows() -> None:
         met += rows.tolist()
     assert met == [row for row in range(100, 500) if (row - 100) // STRIDE % 3 == 0]
     np.testing.assert_array_equal(popularity.shares(), popularity_before(log, 500, PopularityConfig(), 90).shares())
+
+
+def test_what_is_shown_counts_as_an_event_before_what_comes_after_it() -> None:
+    log = world.interactions(300)
+    config = PopularityConfig(windows_s=(10**9,))
+    shown = Impressions(np.zeros(40, np.int32), np.full(40, 5, np.int32), log.ts[100] + 30_000 * np.arange(40))
+    told = replace(log, shown=shown)
+    events = len(config.half_lives_s) + 2
+
+    def counted(row: int) -> float:
+        mine, others = (popularity_before(each, row, config, 90).records[5, events] for each in (told, log))
+        return float(mine - others)
+
+    assert [counted(row) for row in (0, 100, 101, 110, 300)] == [0.0, 0.0, 2.0, 20.0, 40.0]
+    walked = popularity_before(told, 0, config, 90)
+    for _ in strides(told, told.label == 1, 0, 300, walked):
+        pass
+    np.testing.assert_allclose(walked.records, popularity_before(told, 300, config, 90).records)
+    np.testing.assert_array_equal(walked.shares(), popularity_before(log, 300, config, 90).shares())

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
+from sklearn.isotonic import IsotonicRegression
 
 from models.blend import Blend, Choices
 from models.config import RankerConfig, TrainingConfig
 from models.features import BareItem
+from models.interactions import Impressions
 from models.metrics import ranks_of
 from models.popularity import Popularity, PopularityConfig
 from models.prequential import examples_among_candidates, popularity_before, strides
-from models.ranking.calibration import Platt, log_odds_of
+from models.ranking.calibration import Isotonic, Platt, log_odds_of
 from models.ranking.examples import Examples, log_softmax, shortlist
 from models.ranking.facts import ItemFacts
 from models.ranking.features import names
+from models.ranking.holidays import days_to_and_from
 from models.ranking.inputs import Scaling, Tokens
 from models.ranking.learning import learn
 from models.ranking.minutes import Minutes
@@ -48,7 +52,7 @@ def examples(users: int, *, seed: int = 0, many: int = 30, rate: float = 0.5) ->
         at,
         features[at],
         Tokens(token[at, None].astype(np.int32), taste[:, None].astype(np.int32), weights[:, None]),
-        np.float32(rate) * weights,
+        np.where(np.isin(at, chosen), 1.0, rate).astype(np.float32),
         weights,
         (5.0 + 2.0 * features[chosen, 1]).clip(0.1),
         missed=users // 4,
@@ -58,13 +62,13 @@ def examples(users: int, *, seed: int = 0, many: int = 30, rate: float = 0.5) ->
 BLEND = Blend(("known",), np.ones(1, dtype=np.float32))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "calibration"), [*((kind, "platt") for kind in KINDS), ("linear", "isotonic")])
 def test_every_kind_learns_what_the_blend_lacks_tells_chances_that_come_true_and_survives_the_disk(
-    kind: Any, tmp_path: Path
+    kind: Any, calibration: Any, tmp_path: Path
 ) -> None:
-    config = RankerConfig(kind=kind, depth=30, trees=40, hidden=(16,), learning_rate=1e-2)
+    config = RankerConfig(kind=kind, calibration=calibration, depth=30, trees=40, hidden=(16,), learning_rate=1e-2)
     past, one, other = (examples(users, seed=seed) for seed, users in enumerate((400, 200, 200)))
-    _, ranker = learn(past, [one, other], [BLEND, BLEND], BLEND, ("a", "b", "c"), BUCKETS, config)
+    _, ranker = learn(past, [one, other], [BLEND, BLEND], BLEND, 3, BUCKETS, config)
     told = ranker.save(tmp_path)
     again = Ranker.load(tmp_path, told, BUCKETS, config)
     test = examples(400, seed=9, rate=1.0)
@@ -93,13 +97,13 @@ def test_what_was_learnt_of_chance_is_not_listened_to() -> None:
         made = examples(60, seed=seed)
         return replace(made, features=rng.normal(size=made.features.shape).astype(np.float32))
 
-    _, ranker = learn(noise(0), [noise(1), noise(2)], [BLEND, BLEND], BLEND, ("a", "b", "c"), BUCKETS, config)
+    _, ranker = learn(noise(0), [noise(1), noise(2)], [BLEND, BLEND], BLEND, 3, BUCKETS, config)
     assert ranker.share <= 0.25
 
 
 def test_without_examples_the_blend_alone_ranks() -> None:
     none = Examples.none()
-    judges, ranker = learn(none, [none, none], [BLEND, BLEND], BLEND, ("a",), BUCKETS, RankerConfig())
+    judges, ranker = learn(none, [none, none], [BLEND, BLEND], BLEND, 1, BUCKETS, RankerConfig())
     assert (len(judges), ranker.share, ranker.model) == (2, 0.0, None)
 
 
@@ -176,16 +180,61 @@ def test_features_say_what_their_names_say(course: Course) -> None:
 
 def test_facts_tell_creators_language_and_times_and_survive_the_disk() -> None:
     content = {"genre": ["drama"], "director": ["ann"], "language": ["ko"]}
-    items = [BareItem("a", published_at=1000, duration_s=60.0, categorical=content), BareItem("b")]
+    items = [
+        BareItem(
+            "a", published_at=1000, duration_s=60.0, categorical=content, numeric={"year": 1994.0, "budget": 1e300}
+        ),
+        BareItem("b", numeric={"year": 1999.0}),
+    ]
     facts = ItemFacts.of(items, 512).met(np.array([0, -1, 0]), np.array([50, 10, 40]))
+    assert facts.number_names == ("year", "budget")
+    np.testing.assert_array_equal(facts.numbers, [[1994.0, 1e15], [1999.0, np.nan]])
     assert facts.times[0].tolist() == [1000.0, 40.0]
     assert np.isnan(facts.times[1]).all() and np.isnan(facts.duration[1])
     assert np.count_nonzero(facts.keys[0]) == 3
     assert facts.creators[0, 0] in facts.keys[0] and facts.language[0] in facts.keys[0]
     facts.put(np.array([3]), items[:1])
-    again = ItemFacts.from_tables(facts.tables(), 512)
+    again = ItemFacts.from_tables(facts.tables(), 512, facts.number_names)
     assert len(again) == 4
+    np.testing.assert_array_equal(again.numbers, facts.numbers[:4])
     np.testing.assert_array_equal(again.keys[3], facts.keys[0])
+
+
+def test_what_was_shown_in_vain_is_always_among_the_negatives_and_the_rest_stands_for_more(course: Course) -> None:
+    log = course.histories.log
+    rows = np.arange(2900, 2916)
+    shown = Impressions(
+        np.repeat(log.user[rows], 5), np.tile(np.arange(5, dtype=np.int32), 16), np.repeat(log.ts[2890], 80)
+    )
+    seen = Course.over(world.data(replace(log, shown=shown)), world.SMALL, CONFIG, [])
+    config = replace(world.SMALL, ranker=RankerConfig(negatives=10))
+    known = None, seen.neighbours(2900), None, seen.facts_before(2900)
+    model = Recommender("", config, CONFIG, log.item_ids, *known)
+    popularity = popularity_before(seen.histories.log, 2900, CONFIG, len(seen.items))
+    made = examples_among_candidates(model, seen.histories, rows, popularity, seen.allowed, np.random.default_rng(0))
+    column = names(CONFIG).index("shown")
+    in_vain = made.features[:, column] > 0
+    usable = sum(5 - len(np.intersect1d(past, np.arange(5))) for past in seen.histories.seen_before(rows))
+    assert 0 < in_vain.sum() <= usable
+    is_choice = np.isin(np.arange(len(made.at)), made.chosen)
+    assert (made.rates[in_vain | is_choice] == 1.0).all()
+    assert (made.rates[~in_vain & ~is_choice] < 0.2).all()
+    near = shortlist(model.blend.score(made.choices.features), made.choices.of, len(made), config.ranker.depth)
+    stood_for = np.bincount(made.of, 1.0 / made.rates)
+    assert stood_for.sum() == pytest.approx(len(near), rel=0.25), "the sample stands for the whole"
+
+
+def test_distances_to_holidays_count_whole_days_and_wrong_dates_are_named() -> None:
+    def ms(text: str) -> int:
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+    moments = np.array([ms(each) for each in ("2023-12-25T13:00", "2023-12-28T23:59", "2024-06-01T00:00")])
+    days = days_to_and_from(moments, ("01-01", "12-25", "2024-05-30"))
+    assert days.tolist() == [[0.0, 0.0], [4.0, 3.0], [14.0, 2.0]]
+    assert (days_to_and_from(moments, ()) == 14.0).all()
+    for wrong in ("12-32", "easter", "02-29"):
+        with pytest.raises(ValueError, match=f"holidays: '?{wrong}"):
+            TrainingConfig(holidays=(wrong,))
 
 
 # -- parts
@@ -209,6 +258,20 @@ def test_scores_that_say_too_much_or_too_little_are_brought_to_what_comes_true()
     assert float(platt(2.0 * true + 1.0).mean()) == pytest.approx(float(came.mean()), abs=1e-3)
     assert Platt.fitted(-true, came, np.ones(len(true))) == Platt(), "an order turned round says nothing"
     np.testing.assert_allclose(log_odds_of(np.log([0.5, 0.1])), [0.0, np.log(1 / 9)], atol=1e-9)
+
+
+def test_the_isotonic_curve_equals_scikit_learns_and_survives_the_disk() -> None:
+    rng = np.random.default_rng(1)
+    scores = np.round(rng.normal(-2.0, 1.5, 3000), 2)
+    came = rng.random(len(scores)) < 0.6 / (1.0 + np.exp(-2.0 * scores))
+    weights = rng.uniform(0.5, 3.0, len(scores))
+    curve = Isotonic.fitted(scores, came, weights)
+    asked = np.linspace(-8.0, 5.0, 400)
+    other = IsotonicRegression(out_of_bounds="clip").fit(scores, came, sample_weight=weights).predict(asked)
+    np.testing.assert_allclose(curve(asked), other, atol=1e-3)
+    assert (np.diff(curve(asked)) >= 0).all() and curve(asked)[0] > 0
+    np.testing.assert_array_equal(Isotonic.from_tables(curve.tables())(asked), curve(asked))
+    assert Isotonic.fitted(scores, came & False, weights) == Platt(), "what never came true says nothing yet"
 
 
 def test_minutes_need_to_be_known_of_some() -> None:

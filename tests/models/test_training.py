@@ -16,6 +16,7 @@ from models.interactions import Interactions
 from models.popularity import PopularityConfig
 from models.ranking.features import names
 from models.recommender import Recommender
+from models.rehearsal import past_examples
 from models.training import Course, Kind, Outcome, train
 from tests.models import world
 
@@ -134,7 +135,7 @@ def test_past_choices_know_nothing_of_what_came_later() -> None:
     log = world.interactions()
     item = log.item.copy()
     item[1500:] = 7
-    one, other = (course_of(each).past_examples(1500).choices for each in (log, replace(log, item=item)))
+    one, other = (past_examples(course_of(each), 1500).choices for each in (log, replace(log, item=item)))
     assert len(one.chosen) > 200
     np.testing.assert_array_equal(one.features, other.features)
     np.testing.assert_array_equal(one.chosen, other.chosen)
@@ -143,7 +144,7 @@ def test_past_choices_know_nothing_of_what_came_later() -> None:
 def test_past_choices_are_spread_over_the_past_and_show_what_neighbours_are_worth() -> None:
     log = world.interactions()
     blend = replace(world.SMALL.blend, past_choices=200)
-    choices = course_of(log, replace(world.SMALL, blend=blend)).past_examples(3000).choices
+    choices = past_examples(course_of(log, replace(world.SMALL, blend=blend)), 3000).choices
     assert 50 < len(choices.chosen) <= 250
     fitted = Blend.prior(PopularityConfig()).fitted(choices, strength=1.0, steps=60)
     weights = dict(zip(fitted.names, fitted.weights.tolist(), strict=True))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.features import hash_tokens
-from models.interactions import NO_ITEM, Interactions
+from models.interactions import NO_ITEM, Impressions, Interactions
 from models.labels import CONSUMING, Action
 from models.users import Histories
 from tests.models import world
@@ -29,8 +29,14 @@ def log_of(drawn: list[tuple[int, int, Action, int]]) -> Interactions:
         strength=np.linspace(0.1, 1.0, len(drawn)).astype(np.float32),
         label=np.ones(len(drawn), dtype=np.int8),
         weight=np.ones(len(drawn), dtype=np.float32),
+        device=(np.arange(len(drawn)) % 5).astype(np.uint8),
         user_ids=[f"u{n}" for n in range(4)],
         item_ids=[f"i{n}" for n in range(6)],
+        shown=Impressions(
+            user=np.arange(12, dtype=np.int32) % 4,
+            item=np.arange(12, dtype=np.int32) % 5,
+            ts=world.START + 2000 * np.arange(12, dtype=np.int64),
+        ),
     )
 
 
@@ -57,6 +63,10 @@ def test_the_past_is_what_the_user_consumed_before_the_row(drawn: list[tuple[int
         keys = {key for r in past for key in [[1], [2], [3], [], [2], [1]][log.item[r]]}
         assert set(users.histogram[row][users.histogram[row] > 0].tolist()) == keys
         assert users.now[row] == log.ts[row]
+        told = [r for r in range(row) if log.user[r] == log.user[row]]
+        assert users.device[row] == (log.device[told[-1]] if told else 0)
+        met = [n for n in range(12) if log.shown.user[n] == log.user[row] and log.shown.ts[n] < log.ts[row]]
+        assert users.shown[row][users.shown[row] >= 0].tolist() == log.shown.item[met].tolist()
     profile = hash_tokens(["a=b"], world.SMALL.token_buckets)[0]
     assert (users.profile[:, 0] == np.where(log.user == 1, profile, 0)).all()
 

@@ -53,6 +53,7 @@ def interactions(events: int = 3000, *, users: int = 60, items: int = 90, seed: 
         strength=np.where(liked, 0.95, 0.05).astype(np.float32),
         label=np.where(liked, 1, -1).astype(np.int8),
         weight=np.ones(events, dtype=np.float32),
+        device=np.zeros(events, dtype=np.uint8),
         user_ids=[f"u{n}" for n in range(users)],
         item_ids=[f"i{n}" for n in range(items)],
     )
@@ -85,4 +86,6 @@ def nobody(count: int, config: TrainingConfig = SMALL) -> UserBatch:
         profile=np.zeros((count, config.profile_size), dtype=np.int32),
         histogram=np.zeros((count, config.histogram_size), dtype=np.int32),
         histogram_weights=np.zeros((count, config.histogram_size), dtype=np.float32),
+        shown=np.zeros((count, 0), dtype=np.int32),
+        device=np.zeros(count, dtype=np.uint8),
     )

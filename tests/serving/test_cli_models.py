@@ -1,6 +1,7 @@
 """Training and evaluation from the command line, on a small data set of films."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,27 @@ def run(*arguments: str | Path) -> Result:
 def test_models_are_compared_and_the_report_is_written(films: Path) -> None:
     report = films / "report.json"
     asked = ("--dataset", "ml-latest-small", "--data", films, "--threads", "1", "--report", report)
-    result = run("evaluate", *asked, "--protocol", "temporal", "--model", "trending", "--model", "content")
+    result = run(
+        *("evaluate", *asked, "--protocol", "temporal", "--plots", films / "plots" / "page.png"),
+        *("--model", "trending", "--model", "content"),
+    )
     assert result.exit_code == 0, result.output
     assert "trending" in result.stdout and "content" in result.stdout
     written = json.loads(report.read_bytes())
     assert written["protocol"] == "temporal"
     assert list(written["models"]) == ["trending", "content"]
+    page = (films / "plots" / "page.png").read_bytes()
+    assert page.startswith(b"\x89PNG") and len(page) > 20_000
+
+
+def test_plots_without_what_draws_them_are_refused_before_the_work(
+    films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("serving.plots.find_spec", lambda name: sys.modules.get(name))
+    result = run("evaluate", "--dataset", "ml-latest-small", "--data", films, "--plots", films / "page.png")
+    assert result.exit_code == 1 and "pip install 'millstream[plots]'" in result.output
+    assert "reading" not in result.output
 
 
 def test_a_model_or_a_setting_that_does_not_exist_is_told_with_those_that_do(films: Path) -> None:

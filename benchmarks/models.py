@@ -1,0 +1,283 @@
+"""The tables of what models are worth: fine-tuning against retraining, new items, rankers, and all against classics.
+
+`python -m benchmarks.models --data DIR [--sets NAME …] [--events N] [--report FILE] [CLAIM …]`, where DIR holds a
+folder for each data set and a claim is one of `fine-tune`, `new-items`, `rankers` and `models`.
+
+Offline: trained on the older part of a log, asked about the newest tenth, with popularity and histories as of each
+moment. Times are the processor's, with one thread, so other work on the machine weighs little.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, get_args, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.blend import Blend
+from models.config import RankerConfig
+from models.evaluation import MODELS, evaluate
+from models.features import BareItem
+from models.gate import LIST
+from models.metrics import bootstrap_interval, gains, hits
+from models.recommender import Recommender
+from models.rehearsal import ranks_of_choices, study
+from models.training import Course, Kind, TrainingData, train
+from streams.datasets import open_dataset
+from streams.offline import training_data
+from streams.settings import Settings
+
+SETS: Final = ("kuairand-pure", "movietweetings-100k", "ml-latest-small")
+KINDS: Final = get_args(get_type_hints(RankerConfig)["kind"])
+Ranks = npt.NDArray[np.intp]
+
+
+class Log:
+    """A data set and where it is cut: at `newest` begins what is asked about, at `older` the tenth before it."""
+
+    def __init__(self, name: str, folder: Path, settings: Settings, events: int | None) -> None:
+        self.name = name
+        self.settings = settings
+        self.data = training_data(open_dataset(name, folder / name), settings.labels)
+        self.size = min(events or len(self.data.interactions), len(self.data.interactions))
+        self.newest = int(self.size * 0.9)
+        self.older = int(self.newest * 0.9)
+
+    def until(self, row: int) -> TrainingData:
+        """What is known before a row of the log."""
+        return replace(self.data, interactions=self.data.interactions.rows(slice(0, row)))
+
+    def course(self, model: Recommender) -> Course:
+        """All of the log in the model's rows."""
+        return Course.over(self.until(self.size), self.settings.model, self.settings.popularity, model.item_ids)
+
+    def trained(self, row: int, out: Path, *, kind: Kind = "retrain", start: Path | None = None) -> float:
+        """Train on what is before a row; returns the processor's seconds."""
+        out.mkdir()
+        begun = time.process_time()
+        train(
+            self.until(row),
+            self.settings.model,
+            kind=kind,
+            incumbent=start,
+            out=out,
+            version=out.name,
+            offsets={},
+            popularity=self.settings.popularity,
+            progress=lambda stage, done: tell(f"{self.name}, {out.name}: {stage} {done:.0%}"),
+        )
+        return time.process_time() - begun
+
+
+def fine_tune(log: Log) -> dict[str, Any]:
+    """The newest tenth of what may be learnt: gone on with from the model of what is before it, or begun anew."""
+    with tempfile.TemporaryDirectory() as folder:
+        before, tuned, anew = (Path(folder) / name for name in ("before", "tuned", "anew"))
+        log.trained(log.older, before)
+        seconds = log.trained(log.newest, tuned, kind="fine-tune", start=before), log.trained(log.newest, anew)
+        models = [Recommender.load(path) for path in (before, tuned, anew)]
+        later = [_ndcg(log, model, log.newest, log.size) for model in models]
+        tenth = log.older - (log.newest - log.older)
+        earlier = [_ndcg(log, model, tenth, log.older) for model in models[:2]]
+    return {
+        "ndcg_before": later[0],
+        "ndcg_tuned": later[1],
+        "ndcg_anew": later[2],
+        "of_retrain": later[1] / max(later[2], 1e-9),
+        "seconds_tuned": seconds[0],
+        "seconds_anew": seconds[1],
+        "of_time": seconds[0] / seconds[1],
+        "older_tenth_before": earlier[0],
+        "older_tenth_tuned": earlier[1],
+        "forgotten": 1.0 - earlier[1] / max(earlier[0], 1e-9),
+    }
+
+
+def new_items(log: Log) -> dict[str, Any]:
+    """Recall of items that nobody had met before the split, by models that read content and that know ids alone."""
+    bare = copy(log)
+    bare.data = replace(log.data, items=[BareItem(item.item_id, available=item.available) for item in log.data.items])
+    with tempfile.TemporaryDirectory() as folder:
+        for each, name in ((log, "content"), (bare, "ids")):
+            each.trained(log.newest, Path(folder) / name)
+        models = {name: Recommender.load(Path(folder) / name) for name in ("content", "ids")}
+    models["trending"] = Recommender.trending_only(log.settings.popularity, log.settings.model)
+    found: dict[str, Any] = {}
+    for name, model in models.items():
+        course = (bare if name == "ids" else log).course(model)
+        of_log = course.histories.log
+        met = np.zeros(len(course.items) + 1, dtype=bool)  # the last one is no item
+        met[of_log.item[: log.newest]] = True
+        asked = course.targets & ~met[of_log.item]
+        ranks = ranks_of_choices(replace(course, targets=asked), model, log.newest, log.size)
+        found[name] = _told(ranks, of_log.user[asked]) | {"asks": len(ranks)}
+    return found
+
+
+def rankers(log: Log) -> dict[str, Any]:
+    """What each kind of ranker adds to the blend of one and the same training.
+
+    On two slices: `choosing`, the newest of what is learnt from, each half by one that did not learn from it; and
+    `telling`, the newest tenth of the log.
+    """
+    config = log.settings.model
+    course = Course.over(log.until(log.newest), config, log.settings.popularity, [])
+    held_out = course.held_out_from(None)
+    networks = course.networks(None)
+    rng = np.random.default_rng(config.seed)
+    weights = course.example_weights(held_out, None, rng)
+    tell(f"{log.name}: teaching the networks")
+    course.fit(networks, weights, fine=False, budget_s=3600.0, rng=rng, progress=lambda *_: None)
+    model = course.recommender("", networks, Blend.prior(log.settings.popularity), held_out)
+    studied = study(course, model, held_out)
+    later = log.course(model)
+    found: dict[str, Any] = {}
+    for kind in KINDS:
+        tell(f"{log.name}: {kind}")
+        begun = time.process_time()
+        judges, ranker = studied.rankers(replace(config.ranker, kind=kind))
+        seconds = time.process_time() - begun
+        choosing = []
+        for half, model.blend, model.ranker in zip(studied.halves, studied.crossed, judges, strict=True):
+            choosing.append(ranks_of_choices(course, model, *half))
+        model.blend, model.ranker = studied.blend, ranker
+        rows = later.targets & (np.arange(log.size) >= log.newest)
+        found[kind] = {
+            "choosing": float(gains(np.concatenate(choosing), LIST).mean()),
+            "telling": _told(ranks_of_choices(later, model, log.newest, log.size), later.histories.log.user[rows]),
+            "share": ranker.share,
+            "seconds": seconds,
+        }
+    return found
+
+
+def every_model(log: Log) -> dict[str, Any]:
+    """The stack and every other model, on the same asks."""
+    table: dict[str, Any] = evaluate(
+        log.until(log.size),
+        log.settings.model,
+        popularity=log.settings.popularity,
+        models=MODELS,
+        progress=lambda stage, done: tell(f"{log.name}: {stage} {done:.0%}"),
+    )["models"]
+    return table
+
+
+CLAIMS: Final[Mapping[str, Callable[[Log], dict[str, Any]]]] = {
+    "fine-tune": fine_tune,
+    "new-items": new_items,
+    "rankers": rankers,
+    "models": every_model,
+}
+
+
+def _ndcg(log: Log, model: Recommender, start: int, stop: int) -> float:
+    return float(gains(ranks_of_choices(log.course(model), model, start, stop), LIST).mean())
+
+
+def _told(ranks: Ranks, users: npt.NDArray[np.int32]) -> dict[str, Any]:
+    found, gained = hits(ranks, LIST), gains(ranks, LIST)
+    return {
+        "recall_at_10": float(found.mean()),
+        "recall_at_10_interval": bootstrap_interval(found, users),
+        "ndcg_at_10": float(gained.mean()),
+        "ndcg_at_10_interval": bootstrap_interval(gained, users),
+    }
+
+
+def markdown(claim: str, results: Mapping[str, Any]) -> str:
+    """The table of one claim, of the results of each data set."""
+    if claim == "fine-tune":
+        head = ("log", "ndcg@10: before", "fine-tuned", "retrained", "of the retrain's", "seconds", "of the retrain's")
+        head = (*head, "older tenth: before", "after", "lost")
+        rows = [
+            (
+                name,
+                *(f"{r[key]:.4f}" for key in ("ndcg_before", "ndcg_tuned", "ndcg_anew")),
+                f"{r['of_retrain']:.1%}",
+                f"{r['seconds_tuned']:.1f} of {r['seconds_anew']:.1f}",
+                f"{r['of_time']:.1%}",
+                *(f"{r[key]:.4f}" for key in ("older_tenth_before", "older_tenth_tuned")),
+                f"{r['forgotten']:.1%}",
+            )
+            for name, r in results.items()
+        ]
+    elif claim == "new-items":
+        head = ("log", "asks", "recall@10: with content", "with ids alone", "trending")
+        rows = [
+            (
+                name,
+                f"{r['content']['asks']:,}",
+                *(_interval(r[key], "recall_at_10") for key in ("content", "ids", "trending")),
+            )
+            for name, r in results.items()
+        ]
+    elif claim == "rankers":
+        head = ("log", "ranker", "ndcg@10: choosing", "telling (95 %)", "gain over the blend", "share", "seconds")
+        rows = [
+            (
+                name,
+                kind,
+                f"{r['choosing']:.4f}",
+                _interval(r["telling"], "ndcg_at_10"),
+                f"{r['telling']['ndcg_at_10'] / kinds['blend']['telling']['ndcg_at_10'] - 1.0:+.1%}",
+                f"{r['share']:g}",
+                f"{r['seconds']:.1f}",
+            )
+            for name, kinds in results.items()
+            for kind, r in kinds.items()
+        ]
+    else:
+        head = ("log", "model", "recall@10 (95 %)", "ndcg@10 (95 %)")
+        rows = [
+            (name, model, _interval(r, "recall_at_10"), _interval(r, "ndcg_at_10"))
+            for name, models in results.items()
+            for model, r in models.items()
+        ]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines)
+
+
+def _interval(told: Mapping[str, Any], metric: str) -> str:
+    low, high = told[f"{metric}_interval"]
+    return f"{told[metric]:.4f} ({low:.4f} to {high:.4f})"
+
+
+def tell(text: str) -> None:
+    """Show progress on one line of a terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="holds a folder for each data set")
+    parser.add_argument("--sets", nargs="+", default=SETS, help="the data sets")
+    parser.add_argument("--events", type=int, help="take the first so many events of each")
+    parser.add_argument("--report", type=Path, help="write the figures here (JSON)")
+    parser.add_argument("claims", nargs="*", metavar="CLAIM", help=", ".join(CLAIMS))
+    given = parser.parse_args()
+    if unknown := set(given.claims) - set(CLAIMS):
+        parser.error(f"no claim {', '.join(sorted(unknown))}: there are {', '.join(CLAIMS)}")
+    torch.set_num_threads(1)
+    results: dict[str, dict[str, Any]] = {}
+    for name in given.sets:
+        log = Log(name, given.data, Settings(), given.events)
+        for claim in given.claims or CLAIMS:
+            results.setdefault(claim, {})[name] = CLAIMS[claim](log)
+            if given.report:
+                given.report.write_text(json.dumps(results, indent=2) + "\n")
+    tell("")
+    print("\n\n".join(markdown(claim, found) for claim, found in results.items()))
+
+
+if __name__ == "__main__":
+    main()

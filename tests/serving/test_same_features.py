@@ -1,0 +1,138 @@
+"""Serving and training compute the same features: one stream of events, through Redis and through the sample log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+
+from models.config import TrainingConfig
+from models.features import profile_tokens
+from models.interactions import DEVICES
+from models.popularity import Popularity
+from models.prequential import popularity_before
+from models.ranking.facts import ItemFacts
+from models.ranking.features import State, describe, names
+from models.recommender import Candidates, Recommender
+from models.training import Course, TrainingData
+from models.users import UserBatch
+from serving.ranker import Ranker
+from streams.catalogue import Catalogue, decode_profile, keep_items, keep_users
+from streams.events import decode_event, decode_item
+from streams.ingest import Lane, ingest, read_batch
+from streams.sample_log import SampleLog, read_interactions
+from streams.state import Store
+from streams.trends import Trends
+from tests.conftest import MakeSettings
+from tests.streams.records import batch, record
+
+NOW = 1_703_400_000_000  # a day before a holiday
+MINUTE = 60_000
+USERS, ITEMS = 6, 12
+
+
+def catalogue() -> list[bytes]:
+    def item(n: int) -> dict[str, object]:
+        about = {"genre": ["Drama", "News"][n % 2 : n % 2 + 1], "director": [f"d{n % 3}"], "language": ["ko"]}
+        numeric = {"year": 1990.0 + n} if n % 4 else {}
+        return {
+            "item_id": f"i{n}",
+            "categorical": about,
+            "numeric": numeric,
+            "duration_s": 60.0 * n or None,
+            "published_at": NOW - n * 86_400_000,
+        }
+
+    return [
+        json.dumps({name: each for name, each in item(n).items() if each is not None}).encode() for n in range(ITEMS)
+    ]
+
+
+def stream() -> list[bytes]:
+    """What users do in half a day; each ends with a visit, which is when lists are asked for."""
+    rng = np.random.default_rng(3)
+    events: list[dict[str, object]] = []
+    for n in range(150):
+        user, item, device = f"u{rng.integers(USERS)}", f"i{rng.integers(ITEMS)}", rng.choice([*DEVICES, "fridge"])
+        kind = rng.choice(["impression", "watch", "watch", "like", "visit"])
+        event = {"type": kind, "user_id": user, "ts": NOW + n * 5 * MINUTE, "context": {"device": device, "row": n}}
+        if kind != "visit":
+            event["item_id"] = item
+        if kind == "watch":
+            event |= {"watch_s": float(rng.integers(1, 60)), "duration_s": 60.0}
+        events.append(event)
+    events += [
+        {"type": "visit", "user_id": f"u{n}", "ts": NOW + (151 + n) * 5 * MINUTE, "context": {"device": DEVICES[n % 4]}}
+        for n in range(USERS)
+    ]
+    return [json.dumps(event).encode() for event in events]
+
+
+def test_the_same_events_make_the_same_features_in_service_and_in_training(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    settings = make_settings()
+    raws, items = stream(), catalogue()
+    profile = b'{"user_id":"u1","categorical":{"country":["KR"]}}'
+    config = TrainingConfig(histogram_half_life_s=settings.ingest.histogram_half_life_s)
+
+    log = SampleLog(tmp_path)
+    log.append("log", 0, len(raws), [(decode_event(raw), raw, NOW) for raw in raws])
+    log.flush()
+    interactions = read_interactions(log.newest_segments(10**9), settings.labels)
+    asked = len(interactions) - USERS + np.arange(USERS)
+    assert (interactions.ts[asked] > NOW + 150 * 5 * MINUTE).all() and len(interactions.shown.ts) > 15
+
+    async def served() -> tuple[np.ndarray, Candidates]:
+        """The features of all items for each user when the visit came, and which candidates these are."""
+        store = Store(settings)
+        try:
+            known = Catalogue(store)
+            records = [record(n, each, key=f"i{n}".encode(), topic="items") for n, each in enumerate(items)]
+            await keep_items(batch(records), "log", store, settings)
+            await keep_users(batch([record(0, profile, key=b"u1", topic="users")]), "log", store, settings)
+            reads = await read_batch(batch([record(n, raw) for n, raw in enumerate(raws[:-USERS])]), known, settings)
+            await ingest(reads, "log", store, Lane())
+            trends = Trends(store, settings)
+            await trends.sync()
+            await known.sync()
+            model = Recommender("", config, settings.popularity, course.histories.log.item_ids, None)
+            model.facts = course.facts_before(int(asked[0]))
+            ranker = Ranker(model, known, trends, settings)
+            users = [interactions.user_ids[code] for code in interactions.user[asked]]
+            states = await store.read_users(users, length=50, histogram=config.histogram_size)
+            profiles = [decode_profile(state.profile) for state in states]
+            query = ranker._query(states, profiles, interactions.ts[asked].tolist(), "", 10)
+            return described(model, query.users, query.popularity, model.facts)
+        finally:
+            await store.close()
+
+    def described(
+        model: Recommender, users: UserBatch, popularity: Popularity, facts: ItemFacts
+    ) -> tuple[np.ndarray, Candidates]:
+        candidates = model.candidates(users, popularity, np.ones(ITEMS, bool), [np.zeros(0, np.int32)] * USERS)
+        state = State(popularity, facts, None, config.holidays)
+        return describe(users, candidates, np.arange(len(candidates.items)), state), candidates
+
+    known_profile = decode_profile(profile)
+    assert known_profile is not None
+    data = TrainingData(
+        interactions,
+        [decode_item(each) for each in items],
+        {"u1": profile_tokens(known_profile.categorical, known_profile.numeric)},
+    )
+    course = Course.over(data, config, settings.popularity, [])
+    mine, candidates = asyncio.run(served())
+    facts = course.facts_before(int(asked[0]))
+    popularity = popularity_before(course.histories.log, int(asked[0]), settings.popularity, ITEMS)
+    model = Recommender("", config, settings.popularity, course.histories.log.item_ids, None, facts=facts)
+    theirs, others = described(model, course.histories.before(asked), popularity, facts)
+    np.testing.assert_array_equal(candidates.items, others.items)
+    for column, name in enumerate(names(settings.popularity, facts.number_names)):
+        np.testing.assert_allclose(mine[:, column], theirs[:, column], rtol=1e-4, atol=1e-4, err_msg=name)
+    column = {name: mine[:, index] for index, name in enumerate(names(settings.popularity, facts.number_names))}
+    for name in ("number_year", "number_gap_year", "shown", "device_tv", "taste", "same_creator"):
+        assert len(np.unique(column[name][~np.isnan(column[name])])) > 1, f"{name} tells nothing apart"
+    assert (column["holiday_ahead"] == 1.0).all()
