@@ -32,8 +32,8 @@ from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
 from models.prequential import popularity_before, targets_of
 from models.prior import TrendTable
-from models.ranking.facts import ItemFacts
 from models.ranking.examples import Examples
+from models.ranking.facts import ItemFacts
 from models.ranking.features import names
 from models.ranking.ranker import Ranker, within_reach
 from models.recommender import Networks, Recommender, with_prior
