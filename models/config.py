@@ -119,7 +119,7 @@ class RankerConfig:
         past_weight: what a choice of before the newest slice counts; of these the networks know nothing.
         hidden, dim, dropout: of the networks: layers, size of token embeddings, share of units hidden in training.
         batch: choices in a step.
-        trees, leaves, shrinkage: of boosting; a forest has no shrinkage.
+        trees, leaves, shrinkage: of boosting; of these a forest heeds the number of trees alone.
     """
 
     kind: Literal["blend", "linear", "fm", "deep", "wide_deep", "deepfm", "boosting", "lambdarank", "forest"] = "deep"
