@@ -14,7 +14,19 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from models.labels import Action, Grade, LabelRules, grade
 
 EventType = Literal[
-    "impression", "click", "watch", "like", "dislike", "rating", "save", "share", "follow", "hide", "search", "visit"
+    "impression",
+    "click",
+    "watch",
+    "like",
+    "dislike",
+    "rating",
+    "save",
+    "share",
+    "follow",
+    "unfollow",
+    "hide",
+    "search",
+    "visit",
 ]
 
 MAX_ID: Final = 256
@@ -71,15 +83,19 @@ class Event(Struct, frozen=True, omit_defaults=True, kw_only=True):
         )
 
 
-ACTIONS: Final[dict[str, Action]] = {name: Action[name.upper()] for name in get_args(EventType)}
+#: An unfollow is to the models what a follow is: about no item.
+ACTIONS: Final[dict[str, Action]] = {
+    name: Action.FOLLOW if name == "unfollow" else Action[name.upper()] for name in get_args(EventType)
+}
 
 #: The fields that each type of event needs beside `type`, `user_id` and `ts`.
 NEEDED: Final[dict[str, tuple[str, ...]]] = {
-    name: ("item_id",) for name in get_args(EventType) if name not in ("follow", "search", "visit")
+    name: ("item_id",) for name in get_args(EventType) if name not in ("follow", "unfollow", "search", "visit")
 } | {
     "watch": ("item_id", "watch_s", "duration_s"),
     "rating": ("item_id", "value"),
     "follow": ("target_user_id",),
+    "unfollow": ("target_user_id",),
     "search": ("query",),
     "visit": (),
 }
@@ -109,7 +125,7 @@ class UserRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
     text: Text = {}
 
 
-class ListItem(Struct, frozen=True, omit_defaults=True, kw_only=True):
+class ListItem(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """One place of a list: `sources` names the candidate sources that proposed the item.
 
     `propensity` is there where the item was drawn for its place: how probable that was. `team` is there in an

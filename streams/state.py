@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -70,6 +70,14 @@ class UserState:
     def empty(cls) -> "UserState":
         """The state of a user of whom nothing is known."""
         return cls(0, np.zeros(0, RECORD), np.zeros(0, np.uint32), [], b"")
+
+
+class Follow(NamedTuple):
+    """At an event time in ms a user begins, or ceases, to follow another."""
+
+    ts: int
+    user_id: str
+    begins: bool
 
 
 class StateAway(Exception):
@@ -219,11 +227,14 @@ class Store:
         records = [np.frombuffer(raw, RECORD) for raw in await pipeline.execute()]
         return [each["item"][each["is_action"] & (each["label"] == POSITIVE)] for each in records]
 
-    async def follow(self, users: dict[str, list[tuple[int, str]]]) -> None:
-        """Keep whom users follow, each as event time and user id."""
+    async def follow(self, users: dict[str, list[Follow]]) -> None:
+        """Keep whom users follow."""
         most = self._settings.ingest.follows_max
         calls = [
-            (self.user_keys(user, "state", "follows"), [most, *(part for each in followed for part in each)])
+            (
+                self.user_keys(user, "state", "follows"),
+                [most, *(part for each in followed for part in (each.ts, each.user_id, int(each.begins)))],
+            )
             for user, followed in users.items()
         ]
         await self._run("follow", calls)
