@@ -169,7 +169,7 @@ class Ranker:
     def counts(self, number: int) -> list[WindowCount]:
         """What was counted of an item, by its number, in each window up to the newest event."""
         popularity = self._popularity_of(EVERYONE)
-        counts = popularity.windows(self.now)[int(self._rows[number])].tolist()
+        [counts] = popularity.windows(self.now, self._rows[[number]]).tolist()
         spans = self._settings.popularity.windows_s
         return [WindowCount(*each) for each in zip(spans, counts[: len(spans)], counts[len(spans) :], strict=True)]
 

@@ -187,10 +187,11 @@ def _of_users(users: UserBatch, popularity: Popularity, facts: ItemFacts) -> Flo
     shares = users.histogram_weights
     entropy = -(shares * np.log(np.maximum(shares, 1e-9))).sum(axis=1)
     rows = np.maximum(users.items, 0)
-    slow = np.log(popularity.shares()[:, -1] + np.float32(_FLOOR * 100))
-    known = rows < len(slow)
+    shares_of = popularity.shares()[:, -1]
+    known = rows < len(shares_of)
+    slow = np.log(shares_of[np.where(known, rows, 0)] + np.float32(_FLOOR * 100)) if len(shares_of) else np.nan
     wanted = [
-        np.where(known, slow[np.where(known, rows, 0)], np.nan) if len(slow) else np.full(rows.shape, np.nan),
+        np.where(known, slow, np.nan),
         _log_days(users.ts - facts.times[rows, 0]) if len(facts) else np.full(rows.shape, np.nan),
         np.log1p(facts.duration[rows]) if len(facts) else np.full(rows.shape, np.nan),
     ]
