@@ -45,6 +45,8 @@ _REASONS = 20
 _USERS_AT_ONCE = 64
 #: Up to so many times the pairs that are wanted, all pairs are multiplied.
 _ALL_PAIRS = 20
+#: So few pairs that the cache holds what is looked up for them.
+_PAIRS_AT_ONCE = 4096
 #: Cells of the users-by-items table that one slice of a batch may take.
 _MAX_CELLS = 1 << 25
 
@@ -439,7 +441,10 @@ def _products(queries: Floats, vectors: Floats, of: npt.NDArray[np.int64], items
     if len(queries) * len(vectors) <= _ALL_PAIRS * len(of):  # all of them by one matrix product, which is faster
         every: Floats = (queries @ vectors.T)[of, items]
         return every
-    some: Floats = np.einsum("pd,pd->p", queries[of], vectors[items])
+    some = np.empty(len(of), dtype=np.float32)
+    for start in range(0, len(of), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        np.einsum("pd,pd->p", queries[of[part]], vectors[items[part]], out=some[part])
     return some
 
 

@@ -4,6 +4,7 @@ Event time is `ts`, milliseconds since 1970 UTC. Unknown fields are not errors: 
 and the sample log keeps them.
 """
 
+import contextlib
 import hashlib
 import re
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
@@ -287,10 +288,24 @@ def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | None, max_bytes: int)
             raw.decode()  # the decoder passes over what it does not keep, bytes that are not UTF-8 included
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
+        if "got `float`" in str(
+            error
+        ):  # to JSON Schema 1.0 is a whole number, and some encoders write whole numbers so
+            with contextlib.suppress(msgspec.ValidationError):
+                return msgspec.convert(_whole(msgspec.json.decode(raw)), decoder.type)
         message, _, place = str(error).partition(" - at `")
         raise BadRecord(message, _field(message, place)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRecord(f"not JSON: {error}") from None
+
+
+def _whole(value: Any) -> Any:
+    """The value, each float in it that is a whole number as an integer."""
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _depth(raw: bytes) -> int:
