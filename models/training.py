@@ -35,6 +35,7 @@ from models.ranking.facts import ItemFacts
 from models.ranking.ranker import Ranker
 from models.recommender import Networks, Recommender, with_prior
 from models.rehearsal import ranks_of_choices, study
+from models.related import RelatedItems
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
 from models.users import Histories
@@ -140,6 +141,9 @@ def train(
     metrics["index_recall"] = min(final.networks.sequence_index.recall, final.networks.towers_index.recall)
     metrics["seconds"] = time.monotonic() - began
     metrics["events"] = float(len(log))
+
+    vectors = final.networks.towers_index.vectors[:, :-1]
+    final.related = RelatedItems.over(course.neighbours(len(log)), vectors, config.index, seed=config.seed)
 
     progress("writing", 0.97)
     final.save(out)
