@@ -1,11 +1,13 @@
 """The ablation table: what each source and each stage of the pipeline is worth, on the same events.
 
-`python -m benchmarks.ablation --data DIR [--report FILE] [NAME …]`, where DIR holds a folder for each data set.
+`python -m benchmarks.ablation --data DIR [--limit N] [--report FILE] [NAME …]`, where DIR holds a folder for each data
+set.
 
 Offline and prequential: at each cut of the log a model is trained on what is before it; up to the next cut every
-variant of the pipeline makes the list of each user who is about to like something new, with popularity and histories
-as of that moment. No variant learns from another's lists, and the blend's weights are those learnt with all of the
-model's sources.
+variant of the pipeline makes the list of users who are about to like something new, with popularity and histories as
+of that moment: of all of them, or of about N spread evenly over the log. All variants meet the same moments with the
+same models. No variant learns from another's lists, and the blend's weights are those learnt with all of the model's
+sources.
 """
 
 import argparse
@@ -38,14 +40,14 @@ from streams.pipeline_settings import DiversitySettings, ExplorationSettings, Pi
 from streams.settings import Settings
 
 SETS: Final = ("kuairand-pure", "movietweetings-100k")
-CUTS: Final = (0.5, 0.7, 0.85, 1.0)
+CUTS: Final = (0.6, 0.8, 1.0)
 LIST: Final = 10
-_EVERY: Final = 2
+FULL, PLAIN = "full pipeline", "without diversity"
 
 
 def variants(full: PipelineSettings) -> dict[str, PipelineSettings]:
     """The full pipeline, each source alone, each source and stage taken out, and other kinds of diversity."""
-    made = {"full pipeline": full}
+    made = {FULL: full}
     for name in full.sources:
         made[f"{name} alone"] = full.model_copy(update={"sources": {name: full.sources[name]}})
     for name in full.sources:
@@ -53,12 +55,13 @@ def variants(full: PipelineSettings) -> dict[str, PipelineSettings]:
         made[f"without {name}"] = full.model_copy(update={"sources": rest})
     none = DiversitySettings(kind="none")
     made |= {
-        "without diversity": full.model_copy(update={"diversity": none}),
+        PLAIN: full.model_copy(update={"diversity": none}),
         "without exploration": full.model_copy(update={"exploration": ExplorationSettings(rate=0.0)}),
         "without adjusters": full.model_copy(update={"adjusters": ()}),
         "without filters but seen": full.model_copy(update={"filters": ("withdrawn", "seen")}),
     }
-    for kind, strength in (("mmr", 0.3), ("mmr", 1.0), ("dpp", 0.2), ("dpp", 0.5)):
+    strengths = {"mmr": (0.05, 0.1, 0.2, 0.3, 0.5, 1.0), "dpp": (0.1, 0.2, 0.5)}
+    for kind, strength in ((kind, strength) for kind, some in strengths.items() for strength in some):
         diversity = DiversitySettings.model_validate({"kind": kind, "strength": strength})
         made[f"diversity {kind} {strength}"] = full.model_copy(update={"diversity": diversity})
     return made
@@ -80,7 +83,7 @@ class Scores:
         self.listed.update(items[items >= 0].tolist())
 
 
-def measure(name: str, data: Path, settings: Settings) -> dict[str, Any]:
+def measure(name: str, data: Path, settings: Settings, limit: int | None) -> dict[str, Any]:
     dataset = open_dataset(name, data)
     read = training_data(dataset, settings.labels)
     profiles = {user.user_id: user for user in dataset.users()}
@@ -108,7 +111,9 @@ def measure(name: str, data: Path, settings: Settings) -> dict[str, Any]:
         course = Course.over(seen, settings.model, settings.popularity, model.item_ids)
         model.admit(course.items)
         catalogue = len(course.items)
-        for query, targets, of in queries(model, course, profiles, settings, start, stop):
+        wanted = int(np.count_nonzero(course.targets[start:stop]))
+        every = max(1, round(wanted * (len(CUTS) - 1) / limit)) if limit else 1
+        for query, targets, of in queries(model, course, profiles, settings, start, stop, every):
             users.append(of)
             for each, pipeline in pipelines.items():
                 scores[each].add(query, pipeline.run(query).items, targets)
@@ -136,8 +141,9 @@ def queries(
     settings: Settings,
     start: int,
     stop: int,
+    every: int,
 ) -> Iterator[tuple[Query, npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
-    """The users about to like something new, with what it is and who they are."""
+    """The users about to like something new, one stride of the log in so many; with what it is and who they are."""
     log = course.histories.log
     items = ItemTable([settings.pipeline])
     items.put(range(len(course.items)), course.items)
@@ -146,7 +152,7 @@ def queries(
     segments = [segments_of(record, settings) if record else [] for record in records]
     trends: dict[str, Popularity] = {}
     counted = 0
-    for rows in strides(log, course.targets, start, stop, popularity, every=_EVERY):
+    for rows in strides(log, course.targets, start, stop, popularity, every=every):
         count_segments(trends, course, segments, settings, counted, int(rows[0]))
         counted = int(rows[0])
         users = log.user[rows]
@@ -188,18 +194,31 @@ def count_segments(
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """One data set's table."""
+    """One data set's tables."""
+    table = result["variants"]
+    apart = {name: found for name, found in table.items() if not name.startswith("diversity ")}
     lines = [
         f"{result['dataset']}, {result['events']:,} lists of {LIST} a variant",
         "",
-        "| pipeline | recall@10 (95 %) | ndcg@10 | of the full one's | intra-list similarity | coverage |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| pipeline | recall@10 (95 %) | ndcg@10 | of the full one's |",
+        "| --- | --- | --- | --- |",
     ]
-    whole = result["variants"]["full pipeline"]["ndcg_at_10"]
     lines += [
         f"| {name} | {v['recall_at_10']:.4f} ({v['recall_low']:.4f} to {v['recall_high']:.4f}) | {v['ndcg_at_10']:.4f} "
-        f"| {v['ndcg_at_10'] / whole:.1%} | {v['intra_list_similarity']:.3f} | {v['coverage']:.1%} |"
-        for name, v in result["variants"].items()
+        f"| {v['ndcg_at_10'] / table[FULL]['ndcg_at_10']:.1%} |"
+        for name, v in apart.items()
+    ]
+    lines += [
+        "",
+        "| re-ranking for diversity | ndcg@10 | of that without | intra-list similarity | coverage |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {name.removeprefix('diversity ')} | {v['ndcg_at_10']:.4f} "
+        f"| {v['ndcg_at_10'] / table[PLAIN]['ndcg_at_10']:.1%} | {v['intra_list_similarity']:.3f} "
+        f"| {v['coverage']:.1%} |"
+        for name, v in table.items()
+        if name == PLAIN or name.startswith("diversity ")
     ]
     return "\n".join(lines)
 
@@ -213,11 +232,12 @@ def told(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="holds a folder for each data set")
+    parser.add_argument("--limit", type=int, help="about so many lists a variant; all, when left out")
     parser.add_argument("--report", type=Path, help="write the figures here (JSON)")
     parser.add_argument("names", nargs="*", default=SETS)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    results = [measure(name, given.data / name, Settings()) for name in given.names]
+    results = [measure(name, given.data / name, Settings(), given.limit) for name in given.names]
     if given.report:
         given.report.write_text(json.dumps(results, indent=2) + "\n")
     print("\n\n".join(markdown(result) for result in results))

@@ -149,7 +149,7 @@ class RankerConfig:
         past_weight: what a choice of before the newest slice counts; of these the networks know nothing.
         hidden, dim, dropout: of the networks: layers, size of token embeddings, share of units hidden in training.
         batch: choices in a step.
-        trees, leaves, shrinkage: of boosting; a forest has no shrinkage.
+        trees, leaves, shrinkage: of boosting; of these a forest heeds the number of trees alone.
     """
 
     kind: Literal["blend", "linear", "fm", "deep", "wide_deep", "deepfm", "boosting", "lambdarank", "forest"] = "deep"
@@ -173,10 +173,14 @@ class RankerConfig:
 
 @dataclass(frozen=True)
 class IndexConfig:
-    """Exact search up to `exact_items`, a graph up to `graph_items`, inverted lists beyond."""
+    """Exact search up to `exact_items`, a graph up to `graph_items`, inverted lists beyond.
+
+    Many are searched for at once, at which lists are several times as fast as a graph, and they are built in a small
+    part of its time: so there is room for a graph only where it is set.
+    """
 
     exact_items: int = 50_000
-    graph_items: int = 1_000_000
+    graph_items: int = 50_000
     recall_floor: float = 0.9
 
 

@@ -54,7 +54,10 @@ class Popularity:
         # log2 of the decayed counts carried to time 0, which orders items as of any time and can neither overflow
         # nor go stale: the price of an exponential forgetting kept without a rebase.
         self._logs: Floats = np.full((n_items, len(config.half_lives_s)), -np.inf)
+        # what is asked for again and again until something changes
         self._shares: npt.NDArray[np.float32] | None = None
+        self._newest: int | None = None
+        self._tops: dict[int, tuple[int, npt.NDArray[np.intp]]] = {}
 
     def __len__(self) -> int:
         return len(self.records)
@@ -65,7 +68,7 @@ class Popularity:
         if more > 0:
             self.records = np.vstack([self.records, np.zeros((more, self.config.width))])
             self._logs = np.vstack([self._logs, np.full((more, self._logs.shape[1]), -np.inf)])
-            self._shares = None
+            self._changed()
 
     def add(
         self,
@@ -103,7 +106,11 @@ class Popularity:
         self.records[rows] = records
         with np.errstate(divide="ignore"):
             self._logs[rows] = np.log2(records[:, 1 : 1 + len(self._half_lives)]) + records[:, :1] / self._half_lives
-        self._shares = None
+        self._changed()
+
+    def _changed(self) -> None:
+        self._shares = self._newest = None
+        self._tops.clear()
 
     def shares(self) -> npt.NDArray[np.float32]:
         """Each item's share of all decayed positives, float32 (n, H): columns sum to 1, or are 0 when all is empty."""
@@ -116,7 +123,9 @@ class Popularity:
 
     def newest(self) -> int:
         """The time in ms of the newest event on any item, 0 before the first: the stream's own clock."""
-        return int(self.records[:, 0].max(initial=0.0))
+        if self._newest is None:
+            self._newest = int(self.records[:, 0].max(initial=0.0))
+        return self._newest
 
     def windows(self, now_ms: int, rows: npt.NDArray[np.integer] | slice = slice(None)) -> npt.NDArray[np.float32]:
         """Events, then positives, of each sliding window that ends at `now_ms`: float32 (n, 2 * W).
@@ -152,14 +161,19 @@ class Popularity:
 
         Items without a share are left out; equal ones come in the order of their rows.
         """
-        shares = self.shares()[:, half_life]
-        rows = np.flatnonzero(shares)
+        known, best = self._tops.get(half_life, (0, np.zeros(0, np.intp)))
+        if k > known:
+            best = self._ranked(half_life, k)
+            self._tops[half_life] = k, best
+        return best[: max(k, 0)]
+
+    def _ranked(self, half_life: int, k: int) -> npt.NDArray[np.intp]:
+        rows = np.flatnonzero(self.shares()[:, half_life])
         logs = self._logs[rows, half_life]
-        if len(rows) > k > 0:
-            least = np.partition(logs, len(rows) - k)[len(rows) - k]
-            kept = logs >= least
+        if len(rows) > k:
+            kept = logs >= np.partition(logs, len(rows) - k)[len(rows) - k]
             rows, logs = rows[kept], logs[kept]
-        return rows[np.argsort(-logs, kind="stable")][: max(k, 0)]
+        return rows[np.argsort(-logs, kind="stable")]
 
 
 def _count(window: Floats, of: npt.NDArray[np.intp], buckets: Floats, liked: Floats) -> None:

@@ -29,6 +29,7 @@ from models.ranking.features import State, describe, names
 from models.ranking.inputs import Tokens
 from models.ranking.lists import Ranking
 from models.ranking.ranker import Ranker, Scored
+from models.related import RelatedItems
 from models.retrieval import SOURCES, Proposals, Request, union
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
@@ -41,8 +42,11 @@ _NETWORKS: Final = MODELS.index("neighbours")
 #: An action of at least this strength counts as liking where the reason for a recommendation is looked for.
 _LIKED = 0.5
 _REASONS = 20
+_USERS_AT_ONCE = 64
 #: Up to so many times the pairs that are wanted, all pairs are multiplied.
 _ALL_PAIRS = 20
+#: So few pairs that the cache holds what is looked up for them.
+_PAIRS_AT_ONCE = 4096
 #: Cells of the users-by-items table that one slice of a batch may take.
 _MAX_CELLS = 1 << 25
 
@@ -95,6 +99,7 @@ class Recommender:
     Attributes:
         version: the artefact's.
         item_ids: the item of each row; new items get rows at the end.
+        related: what is like each item, as of the training; None before it is looked up.
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class Recommender:
         blend: Blend | None = None,
         facts: ItemFacts | None = None,
         ranker: Ranker | None = None,
+        related: RelatedItems | None = None,
     ) -> None:
         self.version = version
         self.config = config
@@ -118,6 +124,7 @@ class Recommender:
         self.blend = blend or Blend.prior(popularity)
         self.facts = facts or ItemFacts(config.token_buckets)
         self.ranker = ranker
+        self.related = related
         self._rows = {item_id: row for row, item_id in enumerate(self.item_ids)}
         self._trained = len(self.item_ids)
 
@@ -225,7 +232,7 @@ class Recommender:
                 (networks.sequence, networks.sequence_index),
                 (networks.towers, networks.towers_index),
             ):
-                queries.append(with_prior(model.queries(users, index.vectors[:, :-1]), 1.0))
+                queries.append(with_prior(_queries(model, users, index.vectors[:, :-1]), 1.0))
                 indexes.append(index)
         near = None if self.neighbours is None else self.neighbours.near(users, size, self.config.neighbours)
         return Request(users, popularity, size, allowed[:size], table, most_seen, queries, indexes, near)
@@ -275,6 +282,8 @@ class Recommender:
         tables |= {"neighbours": self.neighbours.items, "similarities": self.neighbours.similarities}
         tables["likes"] = self.neighbours.likes
         tables |= self.facts.tables()
+        if self.related is not None:
+            tables |= self.related.tables()
         save_file(tables, folder / "tables.safetensors")
         for name, index in indexes.items():
             index.save(folder / f"{name}.faiss")
@@ -329,7 +338,8 @@ class Recommender:
             raise ArtefactError(f"{path}: not an artefact that this version can read: {error}") from error
         neighbours = Neighbours(tables["neighbours"], tables["similarities"], tables["likes"])
         networks = Networks(sequence.eval(), towers.eval(), indexes["sequence"], indexes["two_tower"])
-        return cls(manifest.version, config, popularity, item_ids, networks, neighbours, blend, facts, ranker)
+        related = RelatedItems.from_tables(tables)
+        return cls(manifest.version, config, popularity, item_ids, networks, neighbours, blend, facts, ranker, related)
 
     # -- the parts of ranking
 
@@ -420,12 +430,25 @@ class Recommender:
                 index.add(vectors[~old])
 
 
+def _queries(model: SequenceModel | TwoTowers, users: UserBatch, vectors: Floats) -> Floats:
+    """The users' queries (B, d): those with as long a past together, and so few that the cache holds what is made."""
+    order = np.argsort(np.count_nonzero(users.items >= 0, axis=1), kind="stable")
+    made = np.empty((len(users), vectors.shape[1]), dtype=np.float32)
+    for start in range(0, len(users), _USERS_AT_ONCE):
+        some = order[start : start + _USERS_AT_ONCE]
+        made[some] = model.queries(users.take(some), vectors)
+    return made
+
+
 def _products(queries: Floats, vectors: Floats, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Floats:
     """The inner product of each pair (p,) of a query (B, d) and a vector (rows, d)."""
     if len(queries) * len(vectors) <= _ALL_PAIRS * len(of):  # all of them by one matrix product, which is faster
         every: Floats = (queries @ vectors.T)[of, items]
         return every
-    some: Floats = np.einsum("pd,pd->p", queries[of], vectors[items])
+    some = np.empty(len(of), dtype=np.float32)
+    for start in range(0, len(of), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        np.einsum("pd,pd->p", queries[of[part]], vectors[items[part]], out=some[part])
     return some
 
 

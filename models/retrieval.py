@@ -18,6 +18,9 @@ from models.popularity import Popularity
 from models.users import UserBatch
 
 Floats = npt.NDArray[np.float32]
+_NOBODY: Final = np.zeros(0, np.int64)
+#: As many sources can be told apart.
+_BITS: Final = 32
 Rows = npt.NDArray[np.int64]
 
 
@@ -70,9 +73,20 @@ class Request:
     def first_usable(self, ranked: Rows, quota: int) -> Proposals:
         """For each user the first `quota` of items ranked alike for all, (k,), that may be candidates."""
         ranked = ranked[self.allowed[ranked]][: quota + self.most_seen]
-        usable = ~self.seen[:, ranked]
-        users, places = np.nonzero(usable & (np.cumsum(usable, axis=1) <= quota))
+        usable = ~self.seen[:, ranked[: 2 * quota]]  # most users have not seen more of them
+        short = np.flatnonzero(np.count_nonzero(usable, axis=1) < quota) if len(ranked) > 2 * quota else _NOBODY
+        usable[short] = False
+        parts = [_first(usable, quota)]
+        if len(short):
+            users, places = _first(~self.seen[np.ix_(short, ranked)], quota)
+            parts.append((short[users], places))
+        users, places = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Proposals(users, ranked[places])
+
+
+def _first(usable: npt.NDArray[np.bool_], quota: int) -> tuple[Rows, Rows]:
+    """Rows and columns of the first cells of each row of a table that are usable."""
+    return np.nonzero(usable & (np.cumsum(usable, axis=1, dtype=np.int32) <= quota))
 
 
 class Source(Protocol):
@@ -157,11 +171,13 @@ def union(request: Request, proposals: Sequence[tuple[int, Proposals]]) -> tuple
     Returns:
         Users (p,), ascending; items (p,), ascending for each user; the sources' bits (p,).
     """
-    keys = [proposed.users * request.size + proposed.items for _, proposed in proposals]
-    every = np.concatenate([np.zeros(0, np.int64), *keys])
-    bits = np.repeat(np.array([bit for bit, _ in proposals], np.uint32), [len(each) for each in keys])
-    order = np.argsort(every, kind="stable")
-    every, bits = every[order], bits[order]
+    # pair and source make one integer, as that is quicker to sort than to order by
+    keys = [
+        (proposed.users * request.size + proposed.items) * _BITS + (bit.bit_length() - 1) for bit, proposed in proposals
+    ]
+    every = np.sort(np.concatenate([np.zeros(0, np.int64), *keys]))
+    bits = np.left_shift(np.uint32(1), (every % _BITS).astype(np.uint32))
+    every //= _BITS
     starts = np.flatnonzero(np.r_[True, every[1:] != every[:-1]]) if len(every) else np.zeros(0, np.int64)
     users, items = np.divmod(every[starts], max(request.size, 1))
     sources = np.bitwise_or.reduceat(bits, starts) if len(starts) else np.zeros(0, np.uint32)

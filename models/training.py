@@ -38,6 +38,7 @@ from models.ranking.features import names
 from models.ranking.ranker import Ranker, within_reach
 from models.recommender import Networks, Recommender, with_prior
 from models.rehearsal import Studied, ranks_of_choices, study
+from models.related import RelatedItems
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
 from models.users import Histories
@@ -147,6 +148,9 @@ def train(
     metrics["index_recall"] = min(final.networks.sequence_index.recall, final.networks.towers_index.recall)
     metrics["seconds"] = time.monotonic() - began
     metrics["events"] = float(len(log))
+
+    vectors = final.networks.towers_index.vectors[:, :-1]
+    final.related = RelatedItems.over(course.neighbours(len(log)), vectors, config.index, seed=config.seed)
 
     progress("writing", 0.97)
     final.save(out)

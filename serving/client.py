@@ -299,13 +299,19 @@ class Http:
             return self._ask_once(method, path, body)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             # the server had closed the idle connection; all that is asked here may be asked twice
-            self._connection.close()
             return self._ask_once(method, path, body)
 
     def _ask_once(self, method: str, path: str, body: bytes | None) -> bytes:
-        self._connection.request(method, path, body, self._headers)
-        answer = self._connection.getresponse()
-        content: bytes = answer.read()
+        try:
+            self._connection.request(method, path, body, self._headers)
+            answer = self._connection.getresponse()
+            content: bytes = answer.read()
+        except BaseException as error:
+            # an answer that is still to come must not be taken for that of the next request
+            self._connection.close()
+            if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+                raise ConnectionError(f"no whole answer came: {error!r}") from error
+            raise
         if answer.status < 400:
             return content
         try:

@@ -75,7 +75,7 @@ class Engine:
         for who, pipeline in named.items():
             if pipeline is not None and pipeline not in self.pipelines:
                 raise SettingsError(f"{who}: there is no pipeline {pipeline!r}; known are {', '.join(self.pipelines)}")
-        self._names: dict[tuple[str, int], list[str]] = {}
+        self._names = {name: _Names(each.source_names) for name, each in self.pipelines.items()}
         self._artefacts = ArtefactStore(settings.data_dir / "artefacts")
         self._next: Recommender | None = Recommender.trending_only(settings.popularity, settings.model)
         self._ranker: Ranker | None = None
@@ -286,24 +286,33 @@ class Engine:
         cause: Cause | None,
         variant: str,
     ) -> Recommendations:
-        ids = self.catalogue.ids
+        ids, items = self.catalogue.ids, self.catalogue.items
+        places = []
+        for (row, score, sources, because, propensity, probability, minutes), pipeline, team in zip(
+            *chosen, strict=False
+        ):
+            if because is not None:
+                liked = items[because]
+                reason = f"because you liked {liked.title or liked.item_id}"
+            else:
+                reason = "popular now" if propensity is None else "new here"
+            places.append(
+                ListItem(
+                    item_id=ids[row],
+                    score=score,
+                    sources=self._names[pipeline][sources],
+                    reason=reason,
+                    propensity=propensity,
+                    probability=probability,
+                    minutes=minutes,
+                    team=team,
+                )
+            )
         return Recommendations(
             rec_id=uuid.uuid4().hex,
             user_id=user,
             seq=number,
-            items=[
-                ListItem(
-                    item_id=ids[place.number],
-                    score=round(place.score, 6),
-                    sources=self._sources(pipeline, place.sources),
-                    reason=self._reason(place),
-                    propensity=None if place.propensity == 1.0 else round(place.propensity, 6),
-                    probability=_told(place.probability),
-                    minutes=_told(place.minutes),
-                    team=team,
-                )
-                for place, pipeline, team in zip(*chosen, strict=False)  # what repeats has no end
-            ],
+            items=places,
             model=model.version,
             index=model.index_name,
             generated_at=int(time.time() * 1000),
@@ -311,23 +320,17 @@ class Engine:
             cause=cause,
         )
 
-    def _sources(self, pipeline: str, bits: int) -> list[str]:
-        """The sources' names by their bits, made once: a list names the sources of each of its places."""
-        names = self._names.get((pipeline, bits))
-        if names is None:
-            every = self.pipelines[pipeline].source_names
-            names = self._names[pipeline, bits] = [name for bit, name in enumerate(every) if bits >> bit & 1]
+
+class _Names(dict[int, list[str]]):
+    """The sources' names by their bits, made once: a list names the sources of each of its places."""
+
+    def __init__(self, every: Sequence[str]) -> None:
+        super().__init__()
+        self._every = every
+
+    def __missing__(self, bits: int) -> list[str]:
+        names = self[bits] = [name for bit, name in enumerate(self._every) if bits >> bit & 1]
         return names
-
-    def _reason(self, place: Ranked) -> str:
-        if place.because is not None:
-            item = self.catalogue.items[place.because]
-            return f"because you liked {item.title or item.item_id}"
-        return "new here" if place.propensity < 1.0 else "popular now"
-
-
-def _told(value: float) -> float | None:
-    return None if value != value else round(value, 6)  # nan, where it is not known
 
 
 def _pipelines(arm: Arm) -> list[str]:

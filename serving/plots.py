@@ -85,6 +85,9 @@ def _over_time(axes: Any, models: Mapping[str, Any]) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     axes.set_title("NDCG@10 over the time of the log", fontsize=11, color=_INK)
+    if all(len(metrics["over_time"]) < 2 for metrics in models.values()):
+        axes.text(0.5, 0.5, "all lists are of one moment", ha="center", va="center", transform=axes.transAxes)
+        return
     for name, colour in zip(_best(models), _COLOURS, strict=False):
         told = models[name]["over_time"]
         moments = [datetime.fromtimestamp(part["until"] / 1000, UTC) for part in told]

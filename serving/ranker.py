@@ -2,22 +2,21 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from models.features import hash_tokens, profile_tokens
 from models.popularity import Popularity
 from models.ranking.examples import shortlist
 from models.recommender import Recommender
 from models.related import related
-from models.users import SHOWN, UserBatch
 from serving.explanation import Explanation, explained
 from serving.pipeline.items import ItemTable, grown
 from serving.pipeline.pipeline import Lists, Pipeline, Trace
 from serving.pipeline.query import Query
-from serving.pipeline.sources import ONBOARDING
+from serving.user_batches import UserBatches
 from streams.catalogue import Catalogue, decode_profile, segments_of
 from streams.events import UserRecord
 from streams.settings import Settings
@@ -36,17 +35,17 @@ class Ranked(NamedTuple):
         number: the item's.
         sources: bits over the pipeline's `source_names`.
         because: the number of the item that the user liked and that this one is like.
-        propensity: how probable it was to be drawn for this place; 1 unless the place explores.
-        probability, minutes: see `models.ranking.ranker.Scored`; nan where not known.
+        propensity: how probable it was to be drawn for this place, if it was.
+        probability, minutes: see `models.ranking.ranker.Scored`; None where not known.
     """
 
     number: int
     score: float
     sources: int
     because: int | None
-    propensity: float
-    probability: float
-    minutes: float
+    propensity: float | None
+    probability: float | None
+    minutes: float | None
 
 
 class WindowCount(NamedTuple):
@@ -72,7 +71,7 @@ class Ranker:
         self._allowed: npt.NDArray[np.bool_] = np.zeros(0, bool)
         self._popularity: dict[str, Popularity] = {}
         self._newest_ts = 0
-        self._tokens: dict[str, int] = {}
+        self._batches = UserBatches(model.config)
         self.items = ItemTable([settings.pipeline, *settings.pipelines.values()])
         self.take_items(range(len(catalogue)))
         self.take_trends(trends.all())
@@ -181,7 +180,7 @@ class Ranker:
     def counts(self, number: int) -> list[WindowCount]:
         """What was counted of an item, by its number, in each window up to the newest event."""
         popularity = self._popularity_of(EVERYONE)
-        counts = popularity.windows(self.now)[int(self._rows[number])].tolist()
+        [counts] = popularity.windows(self.now, self._rows[[number]]).tolist()
         spans = self._settings.popularity.windows_s
         return [WindowCount(*each) for each in zip(spans, counts[: len(spans)], counts[len(spans) :], strict=True)]
 
@@ -221,7 +220,7 @@ class Ranker:
         return Query(
             model=self.model,
             items=self.items,
-            users=self._batch(states, profiles, moments),
+            users=self._batches.of(states, profiles, moments, self._rows),
             profiles=profiles,
             seen=[self._known_rows(state.seen) for state in states],
             shown=[self._known_rows(state.shown) for state in states],
@@ -233,70 +232,36 @@ class Ranker:
             trends_of=self._popularity.get,
         )
 
-    def _batch(
-        self, states: Sequence[UserState], profiles: Sequence[UserRecord | None], moments: Sequence[int]
-    ) -> UserBatch:
-        size, length = len(states), self.length
-        config = self.model.config
-        items = np.full((size, length), _ABSENT, np.int32)
-        actions = np.zeros((size, length), np.uint8)
-        strengths = np.zeros((size, length), np.float32)
-        ts = np.zeros((size, length), np.int64)
-        profile_table = np.zeros((size, config.profile_size), np.int32)
-        histogram = np.zeros((size, config.histogram_size), np.int32)
-        weights = np.zeros((size, config.histogram_size), np.float32)
-        shown = [self._known_rows(state.shown)[-SHOWN:] for state in states]
-        shown_table = np.full((size, max(map(len, shown), default=0)), _ABSENT, np.int32)
-        for at, (state, profile) in enumerate(zip(states, profiles, strict=True)):
-            sequence = state.sequence[state.sequence["item"] < len(self._rows)][-length:]
-            entries = state.histogram[: config.histogram_size]
-            if not entries and profile is not None:  # what was chosen at the start stands in for what is not there yet
-                entries = [(key, 1.0) for key in profile.categorical.get(ONBOARDING, ())[: config.histogram_size]]
-            if len(sequence):
-                start = length - len(sequence)
-                items[at, start:] = self._rows[sequence["item"]]
-                actions[at, start:] = sequence["action"]
-                strengths[at, start:] = sequence["strength"]
-                ts[at, start:] = sequence["ts"]
-            if profile is not None:
-                tokens = profile_tokens(profile.categorical, profile.numeric)[: config.profile_size]
-                profile_table[at, : len(tokens)] = [self._token(token) for token in tokens]
-            if entries:
-                histogram[at, : len(entries)] = [self._token(key) for key, _ in entries]
-                shares = np.array([weight for _, weight in entries])
-                weights[at, : len(entries)] = shares / shares.sum()
-            shown_table[at, shown_table.shape[1] - len(shown[at]) :] = shown[at]
-        return UserBatch(
-            items=items,
-            actions=actions,
-            strengths=strengths,
-            ts=ts,
-            now=np.array(moments, np.int64),
-            profile=profile_table,
-            histogram=histogram,
-            histogram_weights=weights,
-            shown=shown_table,
-            device=np.array([state.device for state in states], np.uint8),
-        )
-
-    def _token(self, text: str) -> int:
-        token = self._tokens.get(text)
-        if token is None:
-            token = self._tokens[text] = int(hash_tokens([text], self.model.config.token_buckets)[0])
-        return token
-
     def places(self, query: Query, lists: Lists) -> list[list[Ranked]]:
         """The places of lists that a pipeline made for the query's users."""
         because = self.model.because(query.users, lists.items)
-        numbers = np.where(lists.items >= 0, self._numbers[np.maximum(lists.items, 0)], _ABSENT).tolist()
-        likes = np.where(because >= 0, self._numbers[np.maximum(because, 0)], _ABSENT).tolist()
-        rest = lists.propensity.tolist(), lists.probabilities.tolist(), lists.minutes.tolist()
-        columns = numbers, lists.scores.tolist(), lists.sources.tolist(), likes, *rest
+        columns = (
+            self._numbers[np.maximum(lists.items, 0)].tolist(),
+            _rounded(lists.scores),
+            lists.sources.tolist(),
+            _or_none(because >= 0, self._numbers[np.maximum(because, 0)]),
+            _rounded(np.where(lists.propensity == 1.0, np.nan, lists.propensity)),
+            _rounded(lists.probabilities),
+            _rounded(lists.minutes),
+        )
+        lengths = np.count_nonzero(lists.items >= 0, axis=1).tolist()
         return [
-            [
-                Ranked(number, score, sources, like if like >= 0 else None, *told)
-                for number, score, sources, like, *told in zip(*places, strict=True)
-                if number >= 0
-            ]
-            for places in zip(*columns, strict=True)
+            list(islice(map(Ranked, *places), length))
+            for length, places in zip(lengths, zip(*columns, strict=True), strict=True)
         ]
+
+
+def _rounded(values: npt.NDArray[np.floating]) -> list[list[float | None]]:
+    """As lists are published: to six digits, None for nan."""
+    return _or_none(~np.isnan(values), np.round(values.astype(np.float64), 6))
+
+
+def _or_none(told: npt.NDArray[np.bool_], values: npt.NDArray[Any]) -> list[list[Any]]:
+    """The values (B, n), None where there is none to tell."""
+    if told.all():
+        return values.tolist()
+    if not told.any():
+        return [[None] * values.shape[1]] * len(values)
+    kept = values.astype(object)
+    kept[~told] = None
+    return kept.tolist()

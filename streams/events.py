@@ -4,6 +4,7 @@ Event time is `ts`, milliseconds since 1970 UTC. Unknown fields are not errors: 
 and the sample log keeps them.
 """
 
+import contextlib
 import hashlib
 import re
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
@@ -15,7 +16,19 @@ from models.interactions import device_code
 from models.labels import Action, Grade, LabelRules, grade
 
 EventType = Literal[
-    "impression", "click", "watch", "like", "dislike", "rating", "save", "share", "follow", "hide", "search", "visit"
+    "impression",
+    "click",
+    "watch",
+    "like",
+    "dislike",
+    "rating",
+    "save",
+    "share",
+    "follow",
+    "unfollow",
+    "hide",
+    "search",
+    "visit",
 ]
 
 MAX_ID: Final = 256
@@ -77,15 +90,19 @@ class Event(Struct, frozen=True, omit_defaults=True, kw_only=True):
         )
 
 
-ACTIONS: Final[dict[str, Action]] = {name: Action[name.upper()] for name in get_args(EventType)}
+#: An unfollow is to the models what a follow is: about no item.
+ACTIONS: Final[dict[str, Action]] = {
+    name: Action.FOLLOW if name == "unfollow" else Action[name.upper()] for name in get_args(EventType)
+}
 
 #: The fields that each type of event needs beside `type`, `user_id` and `ts`.
 NEEDED: Final[dict[str, tuple[str, ...]]] = {
-    name: ("item_id",) for name in get_args(EventType) if name not in ("follow", "search", "visit")
+    name: ("item_id",) for name in get_args(EventType) if name not in ("follow", "unfollow", "search", "visit")
 } | {
     "watch": ("item_id", "watch_s", "duration_s"),
     "rating": ("item_id", "value"),
     "follow": ("target_user_id",),
+    "unfollow": ("target_user_id",),
     "search": ("query",),
     "visit": (),
 }
@@ -115,7 +132,7 @@ class UserRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
     text: Text = {}
 
 
-class ListItem(Struct, frozen=True, omit_defaults=True, kw_only=True):
+class ListItem(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """One place of a list: `sources` names the candidate sources that proposed the item.
 
     `propensity` is there where the item was drawn for its place: how probable that was. `team` is there in an
@@ -281,10 +298,24 @@ def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | None, max_bytes: int)
             raw.decode()  # the decoder passes over what it does not keep, bytes that are not UTF-8 included
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
+        if "got `float`" in str(
+            error
+        ):  # to JSON Schema 1.0 is a whole number, and some encoders write whole numbers so
+            with contextlib.suppress(msgspec.ValidationError):
+                return msgspec.convert(_whole(msgspec.json.decode(raw)), decoder.type)
         message, _, place = str(error).partition(" - at `")
         raise BadRecord(message, _field(message, place)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRecord(f"not JSON: {error}") from None
+
+
+def _whole(value: Any) -> Any:
+    """The value, each float in it that is a whole number as an integer."""
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _depth(raw: bytes) -> int:

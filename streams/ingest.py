@@ -16,7 +16,7 @@ from streams.dead_letters import dead_letter
 from streams.events import BadRecord, Cause, DeadLetter, Event, decode_event
 from streams.packing import ItemEvent, UserEvent
 from streams.settings import Settings
-from streams.state import APPLIED, COPY, Store, fence_field
+from streams.state import APPLIED, COPY, Follow, Store, fence_field
 from streams.transport import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -47,12 +47,12 @@ class _Read(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """A batch made ready: per user its events, the cause of a list and whom it follows; what could not be used."""
+    """A batch made ready: per user its events, the cause of a list, whom it follows and no more; what is of no use."""
 
     batch: RecordBatch
     events: dict[str, list[UserEvent]]
     causes: dict[str, Cause]
-    follows: dict[str, list[tuple[int, str]]]
+    follows: dict[str, list[Follow]]
     dead: list[DeadLetter]
 
 
@@ -90,11 +90,12 @@ async def read_batch(batch: RecordBatch, catalogue: Catalogue, settings: Setting
         await catalogue.number([r.event.item_id for r in reads if r.event.item_id])
     events: dict[str, list[UserEvent]] = {}
     last: dict[str, _Read] = {}
-    follows: dict[str, list[tuple[int, str]]] = {}
+    follows: dict[str, list[Follow]] = {}
     for read in reads:
         user = read.event.user_id
-        if read.event.target_user_id is not None and read.event.type == "follow":
-            follows.setdefault(user, []).append((read.event.ts, read.event.target_user_id))
+        if read.event.target_user_id is not None and read.event.type in ("follow", "unfollow"):
+            follow = Follow(read.event.ts, read.event.target_user_id, read.event.type == "follow")
+            follows.setdefault(user, []).append(follow)
         events.setdefault(user, []).append(_user_event(read, catalogue, settings))
         if read.event.calls_for_list:
             last[user] = read

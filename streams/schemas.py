@@ -60,6 +60,7 @@ _EVENT_EXAMPLES: Final = (
     Event(type="save", user_id="u1", ts=_TS, item_id="i1"),
     Event(type="share", user_id="u1", ts=_TS, item_id="i1"),
     Event(type="follow", user_id="u1", ts=_TS, target_user_id="u2"),
+    Event(type="unfollow", user_id="u1", ts=_TS, target_user_id="u2"),
     Event(type="hide", user_id="u1", ts=_TS, item_id="i1"),
     Event(type="search", user_id="u1", ts=_TS, query="slow trains"),
     Event(type="visit", user_id="u1", ts=_TS),

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -38,7 +38,6 @@ _SCRIPTS: Final = Path(__file__).parent / "lua"
 #: Of so many newest events of each of those followed, what was liked counts.
 _FRIENDS_EVENTS: Final = 20
 _HISTOGRAM_BYTE: Final = ord(HISTOGRAM)
-_NO_ITEMS: Final = np.zeros(0, np.uint32)
 
 #: Verdicts of `apply_users` on an event.
 APPLIED, REDELIVERED, COPY = "a", "r", "d"
@@ -72,6 +71,14 @@ class UserState:
     def empty(cls) -> "UserState":
         """The state of a user of whom nothing is known."""
         return cls(0, np.zeros(0, RECORD), np.zeros(0, np.uint32), [], b"")
+
+
+class Follow(NamedTuple):
+    """At an event time in ms a user begins, or ceases, to follow another."""
+
+    ts: int
+    user_id: str
+    begins: bool
 
 
 class StateAway(Exception):
@@ -202,7 +209,7 @@ class Store:
             for group in groups
         ]
         rows = [row for answer in await self._run("read_users", calls) for row in answer]
-        states = [_user_state(row, length, histogram) for row in rows]
+        states = _user_states(rows, length, histogram)
         followed = sorted({friend.decode() for row in rows for friend in row[-1]})
         if not followed:
             return states
@@ -221,11 +228,14 @@ class Store:
         records = [np.frombuffer(raw, RECORD) for raw in await pipeline.execute()]
         return [each["item"][each["is_action"] & (each["label"] == POSITIVE)] for each in records]
 
-    async def follow(self, users: dict[str, list[tuple[int, str]]]) -> None:
-        """Keep whom users follow, each as event time and user id."""
+    async def follow(self, users: dict[str, list[Follow]]) -> None:
+        """Keep whom users follow."""
         most = self._settings.ingest.follows_max
         calls = [
-            (self.user_keys(user, "state", "follows"), [most, *(part for each in followed for part in each)])
+            (
+                self.user_keys(user, "state", "follows"),
+                [most, *(part for each in followed for part in (each.ts, each.user_id, int(each.begins)))],
+            )
             for user, followed in users.items()
         ]
         await self._run("follow", calls)
@@ -245,6 +255,11 @@ class Store:
 
     async def put_lists(self, lists: Iterable[tuple[str, bytes]]) -> None:
         """Keep the last published list of each user."""
+        if not self.cluster:  # one command, as each costs the client several times what it costs the server
+            await self.client.mset(
+                {key: payload for user_id, payload in lists for key in self.user_keys(user_id, "list")}
+            )
+            return
         pipeline = self.client.pipeline(transaction=False)
         for user_id, payload in lists:
             pipeline.set(*self.user_keys(user_id, "list"), payload)
@@ -416,28 +431,55 @@ def _sha(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()  # the name Redis gives a script
 
 
-def _user_state(row: Sequence[Any], length: int, histogram: int) -> UserState:
-    number, recent, fields, profile, _ = row
-    records = np.frombuffer(recent or b"", RECORD)
-    is_action = records["is_action"]
-    shown = records["item"][records["action"] == Action.IMPRESSION] if not is_action.all() else _NO_ITEMS
-    actions = records[is_action]
-    devices = records["device"][records["action"] != Action.IMPRESSION]
-    seen = actions["item"]
+def _user_states(rows: Sequence[Sequence[Any]], length: int, histogram: int) -> list[UserState]:
+    """The states of users out of what `read_users.lua` returned of each: what is in records is taken apart together."""
+    raws = [row[1] or b"" for row in rows]
+    records = np.frombuffer(b"".join(raws), RECORD)
+    bounds = np.cumsum([0, *(len(raw) // RECORD.itemsize for raw in raws)])
+
+    def parts(kept: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], list[int]]:
+        """The records that are kept, and where each user's begin and end among them."""
+        return records[kept], np.concatenate([[0], np.cumsum(kept)])[bounds].tolist()
+
+    actions, of_actions = parts(records["is_action"])
+    is_impression = records["action"] == Action.IMPRESSION
+    impressions, of_shown = parts(is_impression)
+    doings, of_doings = parts(~is_impression)
+    device = doings["device"].tolist()
+    acted, shown = actions["item"].copy(), impressions["item"].copy()
+    late = np.cumsum(np.r_[False, actions["ts"][1:] < actions["ts"][:-1]]) if len(actions) else np.zeros(0, np.int64)
+    states = []
+    for at, (number, _, fields, profile, _) in enumerate(rows):
+        begin, end = of_actions[at], of_actions[at + 1]
+        entries, state = _told_apart(fields)
+        seen = acted[begin:end]
+        if b"seen" in state:
+            seen = np.concatenate([np.frombuffer(state[b"seen"], "<u4"), seen])
+        sequence = actions[max(begin, end - length) : end]
+        if end - begin > 1 and late[end - 1] > late[begin]:
+            sequence = sequence[np.argsort(sequence["ts"], kind="stable")]
+        states.append(
+            UserState(
+                int(number or state.get(b"lists") or 0),
+                sequence,
+                seen,
+                _heaviest(*entries, histogram),
+                profile or b"",
+                shown[of_shown[at] : of_shown[at + 1]],
+                device=device[of_doings[at + 1] - 1] if of_doings[at + 1] > of_doings[at] else 0,
+            )
+        )
+    return states
+
+
+def _told_apart(fields: Sequence[bytes]) -> tuple[tuple[list[bytes], npt.NDArray[np.float64]], dict[bytes, bytes]]:
+    """The entries of a histogram, as names and weights, and the few other fields of a user's state."""
     names, values = fields[::2], fields[1::2]
-    is_entry = [name[0] == _HISTOGRAM_BYTE for name in names]  # hundreds, and a few other fields
+    is_entry = [name[0] == _HISTOGRAM_BYTE for name in names]  # hundreds
     weights = np.frombuffer(b"".join(compress(values, is_entry)), "<f8")
-    heaviest = _heaviest(list(compress(names, is_entry)), weights, histogram)
     others = [not entry for entry in is_entry]
-    state = dict(zip(compress(names, others), compress(values, others), strict=True))
-    if b"seen" in state:
-        seen = np.concatenate([np.frombuffer(state[b"seen"], "<u4"), seen])
-    number = number or state.get(b"lists")
-    actions = actions[-length:]
-    ts = actions["ts"]
-    if (ts[1:] < ts[:-1]).any():
-        actions = actions[np.argsort(ts, kind="stable")]
-    return UserState(int(number or 0), actions, seen, heaviest, profile or b"", shown, device=int(devices[-1:].sum()))
+    rest = dict(zip(compress(names, others), compress(values, others), strict=True))
+    return (list(compress(names, is_entry)), weights), rest
 
 
 def _heaviest(names: list[bytes], weights: npt.NDArray[np.float64], count: int) -> list[tuple[str, float]]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.blend import Choices
+from models.ordering import Layout, best_first
 from models.ranking.inputs import Tokens
 
 Floats = npt.NDArray[np.float32]
@@ -132,6 +133,8 @@ def shortlist(
     scores: npt.NDArray[np.floating], of: npt.NDArray[np.int64], n_users: int, depth: int
 ) -> npt.NDArray[np.int64]:
     """The places (k,), ascending, of each user's `depth` best candidates by scores (p,); of equals the first."""
-    order = np.lexsort((-scores, of))
-    ranks = np.arange(len(of)) - np.searchsorted(of, np.arange(n_users))[of]
-    return np.sort(order[ranks < depth])
+    layout = Layout.over(of, n_users)
+    best = best_first(layout.table(scores, -np.inf))[:, :depth]
+    chosen = np.zeros(len(of), dtype=bool)
+    chosen[layout.places(best)] = True
+    return np.flatnonzero(chosen)

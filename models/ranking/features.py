@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from models.blend import MODELS, feature_names
 from models.interactions import DEVICES
+from models.ordering import Layout, best_first
 from models.popularity import Popularity, PopularityConfig
 from models.ranking.facts import KEYS, ItemFacts
 from models.ranking.holidays import days_to_and_from
@@ -79,7 +80,7 @@ _YEAR_DAYS: Final = 365.2425
 _POSITIVE_RATE: Final = 0.5
 _LEAST_EVENTS: Final = 5.0
 _FLOOR: Final = 1e-6
-_USERS_AT_ONCE: Final = 32
+_USERS_AT_ONCE: Final = 64
 
 
 def names(popularity: PopularityConfig, numbers: Sequence[str] = ()) -> tuple[str, ...]:
@@ -152,7 +153,7 @@ def _fill(
     filled = candidates.features.shape[1]
     out[:, :filled] = candidates.features[at]
     for block in (
-        _of_sources(candidates, len(users))[at],
+        _of_sources(candidates, at, len(users)),
         _log_days(users.now[of, None] - facts.times[items]),
         _of_items(rows, popularity, facts, newest)[place],
         _of_numbers(users, of, items, facts),
@@ -219,10 +220,11 @@ def _of_users(users: UserBatch, popularity: Popularity, facts: ItemFacts) -> Flo
     shares = users.histogram_weights
     entropy = -(shares * np.log(np.maximum(shares, 1e-9))).sum(axis=1)
     rows = np.maximum(users.items, 0)
-    slow = np.log(popularity.shares()[:, -1] + np.float32(_FLOOR * 100))
-    known = rows < len(slow)
+    shares_of = popularity.shares()[:, -1]
+    known = rows < len(shares_of)
+    slow = np.log(shares_of[np.where(known, rows, 0)] + np.float32(_FLOOR * 100)) if len(shares_of) else np.nan
     wanted = [
-        np.where(known, slow[np.where(known, rows, 0)], np.nan) if len(slow) else np.full(rows.shape, np.nan),
+        np.where(known, slow, np.nan),
         _log_days(users.ts - facts.times[rows, 0]) if len(facts) else np.full(rows.shape, np.nan),
         np.log1p(facts.duration[rows]) if len(facts) else np.full(rows.shape, np.nan),
     ]
@@ -254,25 +256,20 @@ def _of_moments(now: npt.NDArray[np.int64], holidays: tuple[str, ...]) -> Floats
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _of_sources(candidates: Candidates, n_users: int) -> Floats:
-    """The candidate's rank by each model, and how far it is behind the model's best, (p, …)."""
-    of = candidates.users
-    starts = np.searchsorted(of, np.arange(n_users))
-    places = np.arange(len(of)) - starts[of]
-    width = int(places.max(initial=-1)) + 1
-    out = np.empty((len(of), len(_SOURCES)), dtype=np.float32)
+def _of_sources(candidates: Candidates, at: npt.NDArray[np.int64], n_users: int) -> Floats:
+    """The ranks by each model of candidates at places `at` (k,), and how far they are behind its best, (k, …)."""
+    layout = Layout.over(candidates.users, n_users)
+    of, logs = layout.of[at], np.log1p(np.arange(layout.width))
+    out = np.empty((len(at), len(_SOURCES)), dtype=np.float32)
     trend = candidates.features[:, len(MODELS) + 1 :].mean(axis=1)
     for index, values in enumerate([*candidates.features[:, : len(MODELS)].T, trend]):
-        table = np.full((n_users, width), -np.inf, dtype=np.float32)
-        table[of, places] = values
-        order = np.argsort(-table, axis=1, kind="stable")
-        ranks = np.empty_like(order)
-        np.put_along_axis(ranks, order, np.arange(width)[None, :], axis=1)
+        table = layout.table(values, -np.inf)
+        ranks = logs[layout.ranks(best_first(table), at)]
         if index < len(MODELS):
-            out[:, index] = np.log1p(ranks[of, places])
-            out[:, len(MODELS) + index] = table.max(axis=1, initial=-np.inf)[of] - values
+            out[:, index] = ranks
+            out[:, len(MODELS) + index] = table.max(axis=1, initial=-np.inf)[of] - values[at]
         else:
-            out[:, 2 * len(MODELS)] = np.log1p(ranks[of, places])
+            out[:, 2 * len(MODELS)] = ranks
     return out
 
 
@@ -295,16 +292,16 @@ def _of_pairs(users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np
     )
     total, best = _looked_up(told, of, keys)
     made_by = facts.creators[rows].reshape(len(users), -1)
-    made = _looked_up([(made_by, np.repeat(weights, creators.shape[1], axis=1))], of, creators)[1][:, 0]
-    spoken = _looked_up([(facts.language[rows], weights)], of, facts.language[items][:, None])[0][:, 0]
+    _, [made] = _looked_up([(made_by, np.repeat(weights, creators.shape[1], axis=1))], of, creators)
+    [spoken], _ = _looked_up([(facts.language[rows], weights)], of, facts.language[items][:, None])
     columns = [
-        np.where(many > 0, total[:, 0], np.nan),
-        np.where(many > 0, best[:, 0], np.nan),
-        np.where(many > 0, total[:, 1] * share, np.nan),
-        np.where(many > 0, total[:, 2] * share, np.nan),
+        np.where(many > 0, total[0], np.nan),
+        np.where(many > 0, best[0], np.nan),
+        np.where(many > 0, total[1] * share, np.nan),
+        np.where(many > 0, total[2] * share, np.nan),
         np.where(creators.any(axis=1), made, np.nan),
         np.where(facts.language[items] > 0, spoken, np.nan),
-        total[:, 3],
+        total[3],
         np.log1p(times_shown(users, of, items)),
         *_nearness(users, of, items, state.vectors),
     ]
@@ -325,34 +322,35 @@ def _looked_up(
     told: Sequence[tuple[npt.NDArray[np.int32], npt.NDArray[np.floating]]],
     of: npt.NDArray[np.int64],
     keys: npt.NDArray[np.int32],
-) -> tuple[Floats, Floats]:
-    """What each candidate's keys (k, m), 0 being none, weigh with its user: in total and at most, each (k, T).
+) -> tuple[list[Floats], list[Floats]]:
+    """What each candidate's keys (k, m), 0 being none, weigh with its user: in total and at most, T of (k,) each.
 
     Args:
         told: T pairs of tokens (B, …) and what each of them weighs with the user.
     """
+    total = [np.zeros(len(of), dtype=np.float32) for _ in told]
+    best = [np.zeros(len(of), dtype=np.float32) for _ in told]
+    used = int(np.flatnonzero(keys.any(axis=0)).max(initial=-1)) + 1  # few have as many as there is room for
+    if not used:
+        return total, best
     n_users = len(told[0][0])
-    met = np.zeros(
-        max(int(tokens.max(initial=0)) for tokens in (*(each for each, _ in told), keys)) + 1, dtype=np.int64
-    )
+    size = max(int(tokens.max(initial=0)) for tokens in (*(each for each, _ in told), keys)) + 1
+    met = np.zeros(size, dtype=np.int64)
     for tokens, _ in told:
         met[tokens.ravel()] = 1
     met[0] = 0
     column = np.where(met > 0, np.cumsum(met), 0)
     width = int(met.sum()) + 1
-    table = np.zeros((n_users, width, len(told)), dtype=np.float32)
-    begins = np.arange(n_users)[:, None] * width
-    for index, (tokens, weights) in enumerate(told):
-        summed = np.bincount((begins + column[tokens]).ravel(), weights.ravel(), minlength=n_users * width)
-        table[:, :, index] = summed.reshape(n_users, width)
-    table[:, 0] = 0.0
-    flat, cells = table.reshape(-1, len(told)), column[keys] + (of * width)[:, None]
-    total = np.zeros((len(of), len(told)), dtype=np.float32)
-    best = np.zeros_like(total)
-    for place in range(keys.shape[1]):
-        weighed = flat[cells[:, place]]
-        total += weighed
-        np.maximum(best, weighed, out=best)
+    begins = np.arange(n_users) * width
+    cells = column[keys[:, :used].T] + begins[of]
+    for (tokens, weights), summed, highest in zip(told, total, best, strict=True):
+        table = np.bincount((begins[:, None] + column[tokens]).ravel(), weights.ravel(), minlength=n_users * width)
+        table[begins] = 0.0
+        table = table.astype(np.float32)
+        for own in cells:
+            weighed = table[own]
+            summed += weighed
+            np.maximum(highest, weighed, out=highest)
     return total, best
 
 

@@ -55,9 +55,14 @@ class Scaling:
 
     def __call__(self, features: Floats) -> Floats:
         """Features (k, F) as the networks read them: float32 (k, width)."""
-        scaled = np.clip((features - self.mean) / self.spread, -_WIDEST, _WIDEST)
-        unknown = np.isnan(features[:, self.marked])
-        return np.concatenate([np.nan_to_num(scaled, copy=False), unknown], axis=1, dtype=np.float32)
+        out = np.empty((len(features), self.width), dtype=np.float32)
+        scaled = np.subtract(features, self.mean, out=out[:, : len(self.mean)])
+        scaled /= self.spread
+        np.clip(scaled, -_WIDEST, _WIDEST, out=scaled)
+        unknown = np.isnan(scaled)
+        scaled[unknown] = 0.0
+        out[:, len(self.mean) :] = unknown[:, self.marked]
+        return out
 
     def tables(self) -> dict[str, npt.NDArray[Any]]:
         """Its numbers, to be kept."""

@@ -101,22 +101,26 @@ class Ranker:
 
     def added(self, features: Floats, tokens: Tokens, of: npt.NDArray[np.int64]) -> Floats:
         """What is added to the blend's scores (k,) of candidates of users `of`."""
+        return self._added(features, self.scaling(features), tokens, of)
+
+    def _added(self, features: Floats, scaled: Floats, tokens: Tokens, of: npt.NDArray[np.int64]) -> Floats:
         if self.model is None or self.share == 0.0 or not len(features):
             return np.zeros(len(features), dtype=np.float32)
         if isinstance(self.model, Booster):
             added = self.model.added(features)
         else:
             with torch.inference_mode():
-                added = self.model(torch.from_numpy(self.scaling(features)), tokens, of).numpy()
+                added = self.model(torch.from_numpy(scaled), tokens, of).numpy()
         return added * np.float32(self.share)
 
     def scored(self, base: Floats, features: Floats, tokens: Tokens, of: npt.NDArray[np.int64], n_users: int) -> Scored:
         """What is to be said of candidates (k,) of users `of`, ascending, with the blend's scores `base`."""
-        scores = base + self.added(features, tokens, of)
+        scaled = self.scaling(features)
+        scores = base + self._added(features, scaled, tokens, of)
         log_odds = log_odds_of(log_softmax(scores, of, n_users))
         minutes = np.full(len(of), np.nan, dtype=np.float32)
         if self.minutes is not None:
-            minutes = self.minutes(self.scaling(features))
+            minutes = self.minutes(scaled)
         return Scored(scores, (self.coverage * self.calibration(log_odds)).astype(np.float32), minutes)
 
     # -- persistence

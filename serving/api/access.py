@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -39,10 +39,10 @@ def scopes_of(token: str, tokens: Mapping[str, Sequence[Scope]]) -> frozenset[Sc
     return found | {"read"} if "write" in found else found
 
 
-def needs(scope: Scope) -> Callable[..., None]:
+def needs(scope: Scope) -> Callable[..., Awaitable[None]]:
     """The dependency of a path that only tokens with that scope may use; without any token set, everyone may."""
 
-    def check(
+    async def check(  # not a plain function, for which the framework would go to a thread and back
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
     ) -> None:
         settings: ApiSettings = request.app.state.live.settings.api

@@ -73,6 +73,6 @@ class Exploration:
         self, query: Query, rows: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Events and positives of rows (k,) in the longest window."""
-        windows = query.popularity.windows(int(query.users.now.max(initial=0)))[rows]
+        windows = query.popularity.windows(int(query.users.now.max(initial=0)), rows)
         width = len(query.popularity.config.windows_s)
         return windows[:, width - 1], windows[:, 2 * width - 1]

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from models.ordering import Layout, best_first
 from models.ranking.ranker import Scored
 from models.recommender import Candidates
 from models.retrieval import Proposals
@@ -289,22 +290,21 @@ class Pipeline:
 
 def _best(candidates: Candidates, said: Scored, users: int, size: int) -> Slates:
     """Of each user the `size` best, best first, equal ones in the order of their rows."""
-    starts = np.searchsorted(candidates.users, np.arange(users))
-    places = np.arange(len(candidates.items)) - starts[candidates.users]
-    width = int(places.max(initial=-1)) + 1
-    slates = Slates(
-        np.full((users, width), -1, np.int64),
-        np.full((users, width), -np.inf, np.float32),
-        np.zeros((users, width), np.uint32),
-        np.full((users, width), np.nan, np.float32),
-        np.full((users, width), np.nan, np.float32),
+    layout = Layout.over(candidates.users, users)
+    order = best_first(layout.table(said.scores, -np.inf))[:, :size]
+    real = order < layout.counts[:, None]
+    places = np.where(real, layout.starts[:, None] + order, 0)
+
+    def picked(values: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+        return np.where(real, values[places] if len(values) else fill, values.dtype.type(fill))
+
+    return Slates(
+        picked(candidates.items, -1),
+        picked(said.scores, -np.inf),
+        picked(candidates.sources, 0),
+        picked(said.probabilities, np.nan),
+        picked(said.minutes, np.nan),
     )
-    slates.items[candidates.users, places] = candidates.items
-    slates.scores[candidates.users, places] = said.scores
-    slates.probabilities[candidates.users, places] = said.probabilities
-    slates.minutes[candidates.users, places] = said.minutes
-    slates.sources[candidates.users, places] = candidates.sources
-    return slates.ordered(np.argsort(-slates.scores, axis=1, kind="stable")[:, :size])
 
 
 def _insert(table: npt.NDArray[Any], users: npt.NDArray[np.int64], place: int, values: npt.NDArray[Any]) -> None:

@@ -1,8 +1,12 @@
 """The client for those who integrate, on a real broker; its HTTP side is asked in the end-to-end tests."""
 
+import contextlib
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import msgspec
 import pytest
@@ -121,3 +125,48 @@ def test_importing_it_loads_nothing_that_the_roles_run_on() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class _Slow(BaseHTTPRequestHandler):
+    """Lets the first request wait until `goes_on`, breaks off the second answer, and answers the rest with its path."""
+
+    protocol_version = "HTTP/1.1"
+    goes_on = threading.Event()
+    asked = 0
+
+    def do_GET(self) -> None:
+        _Slow.asked += 1
+        place = _Slow.asked
+        if place == 1:
+            self.goes_on.wait(5.0)
+        body = json.dumps({"experiments": [{"name": place}]}).encode()
+        with contextlib.suppress(BrokenPipeError):  # who asked first has gone
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body) + (place == 2)))
+            self.end_headers()
+            self.wfile.write(body)
+        self.close_connection = place == 2
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def slow() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Slow)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    _Slow.goes_on.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_request_that_failed_leaves_nothing_behind_for_the_next(slow: str) -> None:
+    with Http(slow, timeout_s=0.1) as client:
+        with pytest.raises(TimeoutError):
+            client.experiments()
+        with pytest.raises(ConnectionError, match="whole answer"):
+            client.experiments()
+        assert client.experiments() == [{"name": 3}]

@@ -14,7 +14,7 @@ from models.labels import Action, Grade
 from models.popularity import Popularity, PopularityConfig
 from streams.packing import RECORD, ItemEvent, UserEvent
 from streams.settings import IngestSettings
-from streams.state import Store, UserState
+from streams.state import Follow, Store, UserState
 from streams.trends import Trends
 from tests.conftest import MakeSettings
 
@@ -196,6 +196,23 @@ def test_any_user_id_is_a_key_of_its_own(on_store: OnStore, user: str) -> None:
         return await read(store, user)
 
     assert on_store(work).sequence["item"].tolist() == [5]
+
+
+def test_friends_are_those_followed_and_not_left_since(on_store: OnStore) -> None:
+    begins = [Follow(1, "ben", True), Follow(2, "cat", True), Follow(3, "dan", True)]
+    ends = [Follow(4, "ben", False), Follow(1, "dan", False)]  # the second is older than what it would end
+
+    async def work(store: Store) -> list[list[int]]:
+        liked = {user: [watch(0, item, DAY)] for item, user in enumerate(("ben", "cat", "dan"))}
+        await apply(store, FENCE, liked)
+        seen = []
+        for follows in (begins, ends, begins + ends):  # what is delivered again changes nothing
+            await store.follow({"ann": follows})
+            [state] = await store.read_users(["ann"], length=10, histogram=10, friends=10)
+            seen.append(state.friends.tolist())
+        return seen
+
+    assert on_store(work) == [[0, 1, 2], [1, 2], [1, 2]]
 
 
 def test_a_reader_that_is_far_behind_gets_all_there_is(on_store: OnStore) -> None:

@@ -1,0 +1,49 @@
+"""Asks the HTTP API all that its OpenAPI document allows, and much that it does not, and holds the answers against it.
+
+    python -m benchmarks.fuzz [--examples 50]      (`make fuzz` installs what it needs and runs it)
+
+The whole system runs beside it. Schemathesis makes the requests up; exit status 1 when an answer is a server error or
+is not what the document says.
+"""
+
+import secrets
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from serving.api.access import digest
+from serving.up import System, roles
+from streams.settings import ApiSettings, Settings
+
+_PORT = 18_082
+#: Server-sent events have no end.
+_ENDLESS = "/v1/stream"
+
+
+@click.command()
+@click.option("--examples", default=50, show_default=True, help="Requests made up for each operation and phase.")
+@click.option("--seed", default=1, show_default=True, help="What they are drawn by.")
+def main(examples: int, seed: int) -> None:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        token = secrets.token_hex()
+        api = ApiSettings(port=_PORT, rate_per_s=1e6, burst=1_000_000, tokens={digest(token): ("admin",)})
+        settings = Settings(data_dir=Path(folder), partitions=1, log_level="WARNING", api=api)
+        with System(settings, processes=roles(1, api=True)):
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-m", "schemathesis.cli", "run"),
+                    f"http://127.0.0.1:{_PORT}/openapi.json",
+                    *("--exclude-path", _ENDLESS, "--checks", "all", "--wait-for-schema", "60"),
+                    *("--header", f"Authorization: Bearer {token}"),
+                    *("--max-examples", str(examples), "--seed", str(seed)),
+                ],
+                check=False,
+            )
+    sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()
