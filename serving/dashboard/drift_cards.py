@@ -7,7 +7,7 @@ from nicegui import ui
 
 from serving.dashboard import charts
 from serving.dashboard.board import Board
-from serving.dashboard.parts import card, fact, grid, row, span
+from serving.dashboard.parts import card, fact, grid, redraw, row, span
 
 #: By the rule of thumb of the stability index: below the first nothing has changed, above the second much has.
 STEADY: Final = 0.1
@@ -62,7 +62,5 @@ class _Indexes:
             colour = charts.ROSE if index > CHANGED else charts.AMBER if index > STEADY else charts.TEAL
             bar["itemStyle"] = {"color": colour}
         self._chart.style(charts.height_of_bars(len(worst)))
-        self._chart.options.clear()
-        self._chart.options.update(options)
-        self._chart.update()
+        redraw(self._chart, options)
         self._chart.visible = bool(found)
