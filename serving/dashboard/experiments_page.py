@@ -82,7 +82,7 @@ def _experiment(board: Board, result: ExperimentResult) -> Draw:
         facts = ui.element("div").classes("ms-row")
         with grid():
             effect = _chart(f"Effect on {_words(result.metric)}" if result.preference is None else "Preference",
-                            "with the bounds that are right at every look, and those of looking once")  # fmt: skip
+                            "the bounds that are always right, and those of looking once")  # fmt: skip
             course = _chart("As it went", "the effect and its bounds at every look, since the API started")
             means = _chart(f"{_words(result.metric).capitalize()} by arm", "mean over users, with its interval")
             if result.preference is None:
@@ -133,7 +133,7 @@ def _facts(result: ExperimentResult) -> None:
 def _effects(result: ExperimentResult) -> charts.Options:
     rows = []
     for number, (name, effect) in enumerate(effects(result).items(), 1):
-        for interval, kind in ((effect.always, "at every look"), (effect.fixed, "once")):
+        for interval, kind in ((effect.always, "always"), (effect.fixed, "once")):
             rows.append(charts.Bounded(f"{name}, {kind}", interval.value, interval.low, interval.high, _colour(number)))
     return charts.intervals("Effect of each arm against the first, with its bounds", rows, zero=True)
 
