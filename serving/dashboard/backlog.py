@@ -34,7 +34,8 @@ def backlogs(settings: Settings) -> list[Backlog]:
             committed = admin.list_group_offsets({group: partitions}).get(group, {})
             for partition in partitions:
                 offset = committed[partition].offset if partition in committed else -1
-                found.append(Backlog(role, partition.partition, ends[partition] - max(offset, starts[partition])))
+                waiting = ends[partition] - max(offset, starts[partition])
+                found.append(Backlog(role, partition.partition, max(waiting, 0)))  # the end was read a little before
         return found
     finally:
         consumer.close()

@@ -5,6 +5,8 @@ from typing import Any, Final, NamedTuple
 
 BLUE, TEAL, AMBER, VIOLET, ROSE, GREY = "#5b76f0", "#12a594", "#e08a3c", "#9069f0", "#dd5a7b", "#8a94a6"
 COLOURS: Final = (BLUE, TEAL, AMBER, VIOLET, ROSE, GREY)
+#: Labels of an axis of shares.
+IN_PER_CENT: Final = {"color": GREY, ":formatter": "v => +(100 * v).toFixed(1) + ' %'"}
 _FAINT: Final = "rgba(138, 148, 166, 0.18)"
 
 Options = dict[str, Any]

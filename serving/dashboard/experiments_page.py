@@ -9,7 +9,7 @@ from models.inference.samples import MISMATCH
 from serving.dashboard import charts
 from serving.dashboard.board import Board
 from serving.dashboard.outcomes import effects
-from serving.dashboard.parts import card, chip, fact, grid, heading, nothing, row
+from serving.dashboard.parts import card, chip, fact, grid, heading, nothing, redraw, row
 from serving.dashboard.shadow_cards import shadow_cards
 from serving.experiments.results import STRANGE_MOST, ArmResult, Effect, ExperimentResult
 from serving.online.measures import RATES, Measure
@@ -82,7 +82,7 @@ def _experiment(board: Board, result: ExperimentResult) -> Draw:
         facts = ui.element("div").classes("ms-row")
         with grid():
             effect = _chart(f"Effect on {_words(result.metric)}" if result.preference is None else "Preference",
-                            "with the bounds that are right at every look, and those of looking once")  # fmt: skip
+                            "the bounds that are always right, and those of looking once")  # fmt: skip
             course = _chart("As it went", "the effect and its bounds at every look, since the API started")
             means = _chart(f"{_words(result.metric).capitalize()} by arm", "mean over users, with its interval")
             if result.preference is None:
@@ -95,12 +95,12 @@ def _experiment(board: Board, result: ExperimentResult) -> Draw:
         facts.clear()
         with facts:
             _facts(now)
-        _show(effect, _effects(now))
-        _show(course, _course(board, now))
-        _show(means, _means(now))
+        redraw(effect, _effects(now))
+        redraw(course, _course(board, now))
+        redraw(means, _means(now))
         if now.preference is None:
-            _show(users, _users(now))
-            _show(others, _others(now))
+            redraw(users, _users(now))
+            redraw(others, _others(now))
 
     return draw
 
@@ -133,7 +133,7 @@ def _facts(result: ExperimentResult) -> None:
 def _effects(result: ExperimentResult) -> charts.Options:
     rows = []
     for number, (name, effect) in enumerate(effects(result).items(), 1):
-        for interval, kind in ((effect.always, "at every look"), (effect.fixed, "once")):
+        for interval, kind in ((effect.always, "always"), (effect.fixed, "once")):
             rows.append(charts.Bounded(f"{name}, {kind}", interval.value, interval.low, interval.high, _colour(number)))
     return charts.intervals("Effect of each arm against the first, with its bounds", rows, zero=True)
 
@@ -187,8 +187,9 @@ def _others(result: ExperimentResult) -> charts.Options:
         for number, arm in enumerate(result.arms)
         if (shares := _relative(arm, result.arms[0], name)) is not None
     ]
-    axis_label = {"color": charts.GREY, ":formatter": "v => (100 * v).toFixed(0) + ' %'"}
-    return charts.intervals("Effects on all metrics, relative to the first arm", rows, zero=True, axisLabel=axis_label)
+    return charts.intervals(
+        "Effects on all metrics, relative to the first arm", rows, zero=True, axisLabel=charts.IN_PER_CENT
+    )
 
 
 def _relative(arm: ArmResult, control: ArmResult, name: Metric) -> tuple[float, float | None, float | None] | None:
@@ -228,7 +229,7 @@ def _breakdown(board: Board) -> Callable[[], None]:
         )
         name = f"{_words(rate.value)} by {by.value}"
         chart.style(charts.height_of_bars(len(most)))
-        _show(chart, charts.bars(name, {value: known[value][1] for value in most}, colour=charts.TEAL, digits=4))
+        redraw(chart, charts.bars(name, {value: known[value][1] for value in most}, colour=charts.TEAL, digits=4))
 
     by.on_value_change(look)
     rate.on_value_change(look)
@@ -240,12 +241,6 @@ def _chart(title: str, soft: str, *, tall: bool = False) -> ui.echart:
         ui.label(title).classes("ms-strong")
         ui.label(soft).classes("ms-soft")
         return ui.echart({}).classes("ms-chart" if tall else "ms-chart-low")
-
-
-def _show(chart: ui.echart, options: charts.Options) -> None:
-    chart.options.clear()
-    chart.options.update(options)
-    chart.update()
 
 
 def _colour(number: int) -> str:

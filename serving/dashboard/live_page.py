@@ -20,7 +20,6 @@ _TILES = (
     ("Training", "step", "next"),
 )
 _PER_CENT = "v => v == null ? '\u2013' : (100 * v).toFixed(1) + ' %'"
-_IN_PER_CENT = {"color": charts.GREY, ":formatter": "v => (100 * v).toFixed(0) + ' %'"}
 _MILLISECONDS = "v => v == null ? '\u2013' : Math.round(v) + ' ms'"
 
 
@@ -97,7 +96,7 @@ def _recall() -> charts.Options:
             charts.line("system", colour=charts.BLUE, fill=True, markLine=_promotions()),
             charts.line("trending", colour=charts.AMBER),
         ],
-        axisLabel=_IN_PER_CENT,
+        axisLabel=charts.IN_PER_CENT,
     )
     options["tooltip"][":valueFormatter"] = _PER_CENT
     options["grid"]["top"] = 52
@@ -121,7 +120,7 @@ def _outcomes() -> charts.Options:
             charts.line("engaged sessions", colour=charts.TEAL, fill=True, markLine=_promotions()),
             charts.line("click-through", colour=charts.VIOLET),
         ],
-        axisLabel=_IN_PER_CENT,
+        axisLabel=charts.IN_PER_CENT,
         max=1,
     )
     options["tooltip"][":valueFormatter"] = _PER_CENT

@@ -7,6 +7,8 @@ from urllib.parse import urlencode
 
 from nicegui import ui
 
+from serving.dashboard import charts
+
 #: The colour of each candidate source, alike on every page.
 SOURCES: Final = {"sequence": "#4f6bed", "two_tower": "#8b5cf6", "neighbours": "#0ea5a0", "trending": "#e08a3c"}
 OTHER: Final = "#8a94a6"
@@ -63,6 +65,13 @@ def fact(name: str, value: str) -> ui.label:
     with ui.element("div").classes("ms-fact"):
         ui.label(name).classes("ms-soft")
         return ui.label(value).classes("ms-value")
+
+
+def redraw(chart: ui.echart, options: charts.Options) -> None:
+    """Have a chart show other options."""
+    chart.options.clear()
+    chart.options.update(options)
+    chart.update()
 
 
 def nothing(icon: str, text: str) -> None:

@@ -6,12 +6,11 @@ from nicegui import ui
 
 from serving.dashboard import charts
 from serving.dashboard.board import Board
-from serving.dashboard.parts import card, chip, fact, nothing, row
+from serving.dashboard.parts import card, chip, fact, nothing, redraw, row
 from serving.experiments.exploring import PolicyResult
 from serving.experiments.shadows import ShadowResult
 
 _COLOURS = {"no exploring": charts.GREY, "as drawn": charts.TEAL, "drawn alike": charts.VIOLET}
-_IN_PER_CENT = {"color": charts.GREY, ":formatter": "v => (100 * v).toFixed(1) + ' %'"}
 
 
 def shadow_cards(board: Board) -> Callable[[], None]:
@@ -43,11 +42,9 @@ def shadow_cards(board: Board) -> Callable[[], None]:
             charts.Bounded(each.policy, each.value.value, each.value.low, each.value.high, _COLOURS[each.policy])
             for each in found
         ]
-        options = charts.intervals("What policies for the exploring place earn", rows, axisLabel=_IN_PER_CENT)
+        options = charts.intervals("What policies for the exploring place earn", rows, axisLabel=charts.IN_PER_CENT)
         exploring.style(charts.height_of_bars(2 * len(rows)))
-        exploring.options.clear()
-        exploring.options.update(options)
-        exploring.update()
+        redraw(exploring, options)
 
     return look
 
@@ -73,7 +70,7 @@ def _shadow(result: ShadowResult) -> None:
                     ("shadow", result.own, charts.VIOLET),
                 )
             ]
-            options = charts.intervals("Recall at 10 of both", rows, axisLabel=_IN_PER_CENT)
+            options = charts.intervals("Recall at 10 of both", rows, axisLabel=charts.IN_PER_CENT)
             ui.echart(options).style("height: 130px").classes("ms-bars")
 
 

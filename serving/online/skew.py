@@ -15,7 +15,7 @@ from streams.settings import Settings
 log = logging.getLogger(__name__)
 
 #: Fewer lists say nothing: chance alone would move the index.
-_LISTS_LEAST: Final = 100
+LISTS_LEAST: Final = 100
 #: A list counts a third after so many more.
 _LISTS_KEPT: Final = 500
 
@@ -68,6 +68,6 @@ class Skew:
 
     def stability(self) -> dict[str, float]:
         """The stability index of each feature, once enough lists were looked at; without what the clock alone moves."""
-        if self._learnt is None or self.lists < _LISTS_LEAST:
+        if self._learnt is None or self.lists < LISTS_LEAST:
             return {}
         return {name: index for name, index in self._learnt.stability(self._counts).items() if name not in MOMENTS}

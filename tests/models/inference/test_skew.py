@@ -37,10 +37,10 @@ def test_what_becomes_unknown_is_a_change() -> None:
 
 def test_weights_count_as_so_many_rows() -> None:
     values = drawn(300, 4)
-    times = np.random.default_rng(5).integers(1, 4, 300)
+    times = np.random.default_rng(5).integers(1, 4, 300).astype(float)
     weighed, repeated = (
         Spread.of(NAMES, values, times),
-        Spread.of(NAMES, np.repeat(values, times, 0), np.ones(times.sum())),
+        Spread.of(NAMES, np.repeat(values, times.astype(int), 0), np.ones(int(times.sum()))),
     )
     np.testing.assert_allclose(weighed.edges, repeated.edges)
     np.testing.assert_allclose(weighed.counts, repeated.counts)

@@ -124,7 +124,7 @@ def system(servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -
         api=ApiSettings(port=free_port(), sync_s=0.05, tokens={digest(READER): ("read",), digest(OWNER): ("admin",)}),
         pipelines={"fresh": PipelineSettings(freshness=FreshnessSettings(boost=0.1))},
         experiments=ExperimentsSettings(running=(ExperimentSettings(name="mix", arms=ARMS),)),
-        online=OnlineSettings(skew_every_s=0.05),
+        online=OnlineSettings(skew_every_s=0.2),
     )
     topics.create(settings)
     running = [start(settings, role, folder / f"{role}.log") for role in ("worker", "api")]

@@ -15,7 +15,7 @@ from serving.dashboard.session import KEPT_S, Sessions
 @settings(max_examples=30)
 @given(st.integers(0, 3000))
 def test_the_history_is_bounded_and_spread_evenly_from_the_start(count: int) -> None:
-    history = History(kept=16)
+    history: History[Sample] = History(kept=16)
     for at in range(count):
         history.add(Sample(at=at))
     times = [sample.at for sample in history.samples]

@@ -39,12 +39,12 @@ def test_a_place_that_was_shown_is_a_row_with_the_chance_of_its_draw() -> None:
     assert exploring.choices() == []
 
 
-def test_lists_that_do_not_explore_are_no_evidence() -> None:
-    for settings in (None, SETTINGS.model_copy(update={"rate": 0.0})):
-        exploring = Exploring(lambda _, settings=settings: settings)
-        exploring.take_list(listed(0))
-        exploring.take_event(event("click", 0, "b"))
-        assert exploring.choices() == []
+@pytest.mark.parametrize("settings", [None, SETTINGS.model_copy(update={"rate": 0.0})])
+def test_lists_that_do_not_explore_are_no_evidence(settings: ExplorationSettings | None) -> None:
+    exploring = Exploring(lambda _: settings)
+    exploring.take_list(listed(0))
+    exploring.take_event(event("click", 0, "b"))
+    assert exploring.choices() == []
 
 
 def test_drawing_alike_is_judged_by_the_log_of_drawing_otherwise() -> None:
