@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.config import Reading
 from models.evaluation import MODELS, PROTOCOLS, answers, contender, evaluate, folds
 from models.popularity import PopularityConfig
 from models.training import Course
@@ -57,7 +58,7 @@ def test_every_protocol_can_be_asked(protocol: str) -> None:
 
 
 def test_left_out_one_by_one_the_sequence_model_is_taught_and_asked_alone() -> None:
-    reads = ("content", "actions", "times", "moment")
+    reads: tuple[Reading, ...] = ("content", "actions", "times", "moment")
     sequence = replace(world.SMALL.sequence, reads=reads, batch_tokens=256, epochs=10)
     report = evaluate(
         world.data(world.interactions(1500)),
