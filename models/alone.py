@@ -42,7 +42,7 @@ QUICK: Final = SequenceConfig(
     learning_rate=1e-3,
     warmup=200,
     weight_decay=0.1,
-    epochs=12,
+    epochs=10,
 )
 
 

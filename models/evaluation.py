@@ -39,6 +39,7 @@ MODELS: Final = (
     *("trending", "segment_trending", "item_item", "user_user", "als", "sgd", "content"),
 )
 _TRAINED: Final = frozenset({"system", "blend", "sequence", "two_tower"})
+_TRENDING: Final = frozenset({"trending", "segment_trending", "item_item"})
 #: Half-lives tried for the trending baseline, in days; the best on the tenth before the split is the baseline.
 TRENDING_DAYS: Final = (0.25, 1.0, 3.0, 7.0, 30.0, 90.0, 365.0)
 LIST: Final = 10
@@ -120,9 +121,10 @@ def evaluate(
     """The metrics of each model on the same asks, ready for JSON.
 
     Returns:
-        `protocol`, `asks`, `trending_half_life_s`, and under `models` for each model the metrics, means over asks;
-        with an interval of 95 % (users drawn) for recall and NDCG, and both for parts of the asks: users with and
-        without a history, items that were and were not liked before the split; and `over_time`, part after part.
+        `protocol`, `asks`, `trending_half_life_s` (0 where no model takes it), and under `models` for each model the
+        metrics, means over asks; with an interval of 95 % (users drawn) for recall and NDCG, and both for parts of the
+        asks: users with and without a history, items that were and were not liked before the split; and `over_time`,
+        part after part.
     """
     unknown = sorted(set(models) - set(MODELS))
     if unknown:
@@ -145,7 +147,7 @@ def evaluate(
         course = Course.over(data, config, popularity, recommender.item_ids if recommender else [])
         if recommender is not None:
             recommender.admit(course.items)
-        half_life = best_half_life(course, fold)
+        half_life = best_half_life(course, fold) if _TRENDING & set(models) else 0.0
         half_lives.append(half_life)
         for place, name in enumerate(models):
             tell(f"asking {name}", 0.7 + 0.3 * place / len(models))

@@ -102,18 +102,18 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
         rows: Rows | None,
         drawn: Rows | None,
     ) -> Tensor:
-        if rows is None and trends is None:
-            return losses.full_softmax(queries, vectors, targets, counted)
-        logits = queries @ vectors.T
-        if trends is not None:
-            logits = logits + trends
-        if rows is None or drawn is None:
-            return losses.softmax(logits, targets, counted)
-        if config.loss == "gbce":
+        if config.loss == "gbce" and rows is not None and drawn is not None:
+            logits = queries @ vectors.T
             negatives = torch.from_numpy(np.searchsorted(rows, drawn))
+            logits = logits if trends is None else logits + trends
             return losses.gbce(logits, targets, counted, negatives, len(pool), config.calibration)
-        expected = len(targets) * frequencies[rows] + config.negatives / len(pool)
-        return losses.softmax(losses.unbiased(logits, expected), targets, counted)
+        if rows is None:
+            offset = torch.zeros(size)
+        else:
+            offset = losses.sampling_offset(len(targets) * frequencies[rows] + config.negatives / len(pool))
+        if trends is None:
+            return losses.softmax_of_products(queries, vectors, offset, targets, counted)
+        return losses.softmax(queries @ vectors.T + trends + offset, targets, counted)
 
     batches = _Windows(order, starts, lesson, config.batch_tokens, config.stretch * config.length + 1)
     _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay, config.warmup)
@@ -157,7 +157,7 @@ def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
         logits = logits + model.prior(lesson.trends, rows[batch], chosen)
         expected = len(batch) * frequencies[chosen] + config.negatives / len(pool)
         places = torch.from_numpy(np.searchsorted(chosen, targets[batch]))
-        return losses.softmax(losses.unbiased(logits, expected), places, torch.from_numpy(weights[batch]))
+        return losses.softmax(logits + losses.sampling_offset(expected), places, torch.from_numpy(weights[batch]))
 
     _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
 from models.config import SequenceConfig
+from models.dropout import Dropout
 
 #: Buckets of the time from an action to the moment that is asked about; 0 is left for "there is none".
 SPANS: Final = 68
@@ -60,7 +61,7 @@ class _Attention(Layer):
         # by distance; the last entry stands for all that is further away
         self.distance = nn.Parameter(torch.zeros(config.heads, config.length + 1))
         self.times = nn.Parameter(torch.zeros(config.heads, SPANS)) if "times" in config.reads else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self._scale = (dim // config.heads) ** -0.5
 
     def forward(self, states: Tensor, spans: Tensor | None) -> Tensor:
@@ -170,7 +171,7 @@ class GRU(Layer):
         self.recurrent = nn.GRU(config.dim, config.dim, batch_first=True)
         self.feed_norm = nn.LayerNorm(config.dim)
         self.feed = _feed(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, states: Tensor, spans: Tensor | None) -> Tensor:
         states = states + self.dropout(self.recurrent(self.norm(states))[0])
@@ -183,7 +184,7 @@ class GRU(Layer):
 
 def _feed(config: SequenceConfig) -> nn.Sequential:
     dim = config.dim
-    return nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(2 * dim, dim))
+    return nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), Dropout(config.dropout), nn.Linear(2 * dim, dim))
 
 
 _KINDS: Final[dict[str, Callable[[SequenceConfig], Layer]]] = {

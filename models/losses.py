@@ -26,19 +26,23 @@ def softmax(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return (F.cross_entropy(logits, targets, reduction="none") * share).sum()
 
 
-def full_softmax(queries: Tensor, vectors: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """`softmax` of `queries @ vectors.T`, which is made, used both ways and forgotten some rows at a time."""
-    loss: Tensor = _FullSoftmax.apply(queries, vectors, targets, weights / weights.sum())  # type: ignore[no-untyped-call]
+def softmax_of_products(queries: Tensor, vectors: Tensor, offset: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """`softmax` of `queries @ vectors.T + offset`, which is made, used both ways and forgotten some rows at a time.
+
+    Args:
+        offset: (k,), nothing is learnt of it.
+    """
+    loss: Tensor = _OfProducts.apply(queries, vectors, offset, targets, weights / weights.sum())  # type: ignore[no-untyped-call]
     return loss
 
 
-def unbiased(logits: Tensor, expected: Floats) -> Tensor:
-    """Logits over sampled items without the bias of their sampling (logQ; Yi et al., 2019).
+def sampling_offset(expected: Floats) -> Tensor:
+    """What takes the bias of sampling off the logits of sampled items, (k,) (logQ; Yi et al., 2019).
 
     Args:
         expected: (k,) how often each of the items was expected among them; once is certainty.
     """
-    return logits - torch.from_numpy(np.log(np.minimum(expected, 1.0)).astype(np.float32))
+    return -torch.from_numpy(np.log(np.minimum(expected, 1.0)).astype(np.float32))
 
 
 def gbce(logits: Tensor, targets: Tensor, weights: Tensor, drawn: Tensor, items: int, calibration: float) -> Tensor:
@@ -58,21 +62,21 @@ def gbce(logits: Tensor, targets: Tensor, weights: Tensor, drawn: Tensor, items:
     return (losses * (weights / weights.sum())).sum()
 
 
-class _FullSoftmax(torch.autograd.Function):
+class _OfProducts(torch.autograd.Function):
     """Its gradients are made on the way forward, as the scores are then at hand."""
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, vectors: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+    def forward(ctx: Any, queries: Tensor, vectors: Tensor, offset: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
         # rows of scores that begin at the width of the processor's registers are multiplied faster
-        every = F.pad(vectors, (0, 0, 0, -len(vectors) % _WIDTH))
+        more = -len(vectors) % _WIDTH
+        every, added = F.pad(vectors, (0, 0, 0, more)), F.pad(offset, (0, more), value=-torch.inf)
         of_queries, of_every = torch.empty_like(queries), torch.zeros_like(every)
         losses = torch.empty_like(shares)
         scores, chances = queries.new_empty(2, min(_AT_ONCE, len(queries)), len(every))
         for start in range(0, len(queries), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             rows, chosen = torch.arange(len(targets[part])), targets[part]
-            torch.mm(queries[part], every.T, out=scores[: len(rows)])
-            scores[:, len(vectors) :] = -torch.inf
+            torch.addmm(added, queries[part], every.T, out=scores[: len(rows)])
             p = torch.softmax(scores[: len(rows)], 1, out=chances[: len(rows)])
             losses[part] = p[rows, chosen].clamp(min=torch.finfo(p.dtype).tiny).log()
             p[rows, chosen] -= 1.0
@@ -83,6 +87,6 @@ class _FullSoftmax(torch.autograd.Function):
         return -(losses * shares).sum()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         of_queries, of_vectors = ctx.saved_tensors
-        return of_queries * gradients[0], of_vectors * gradients[0], None, None
+        return of_queries * gradients[0], of_vectors * gradients[0], None, None, None

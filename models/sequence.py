@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - as all of torch's users name it
 from torch import Tensor, nn
 
 from models.config import SequenceConfig
+from models.dropout import Dropout
 from models.features import TokenTable
 from models.item_net import ItemNet
 from models.labels import N_ACTIONS
@@ -47,7 +48,7 @@ class SequenceModel(nn.Module):
         self.gaps = nn.Embedding(GAPS, dim) if "gaps" in reads else None
         self.waits = nn.Embedding(GAPS, dim) if "moment" in reads else None
         self.blocks = nn.ModuleList(layer(config) for _ in range(config.blocks))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.norm = nn.LayerNorm(dim)
         for table in (self.actions, self.gaps, self.waits):
             if table is not None:

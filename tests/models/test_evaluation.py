@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from models.alone import QUICK
+from models.config import Reading, TrainingConfig
 from models.evaluation import MODELS, PROTOCOLS, answers, contender, evaluate, folds
 from models.popularity import PopularityConfig
 from models.training import Course
@@ -57,7 +61,7 @@ def test_every_protocol_can_be_asked(protocol: str) -> None:
 
 
 def test_left_out_one_by_one_the_sequence_model_is_taught_and_asked_alone() -> None:
-    reads = ("content", "actions", "times", "moment")
+    reads: tuple[Reading, ...] = ("content", "actions", "times", "moment")
     sequence = replace(world.SMALL.sequence, reads=reads, batch_tokens=256, epochs=10)
     report = evaluate(
         world.data(world.interactions(1500)),
@@ -70,6 +74,11 @@ def test_left_out_one_by_one_the_sequence_model_is_taught_and_asked_alone() -> N
     assert report["asks"] == 60, "every user's last interaction, liked or not"
     table = report["models"]
     assert table["sequence"]["ndcg_at_10"] > 1.3 * table["trending"]["ndcg_at_10"] > 0
+
+
+def test_the_example_that_is_not_told_the_moment_is_the_quick_one_in_all_else() -> None:
+    content = json.loads((Path(__file__).parents[2] / "docs/examples/ml-1m-untold.json").read_bytes())
+    assert TrainingConfig.from_json(content).sequence == replace(QUICK, reads=("times",))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -26,10 +26,11 @@ def examples(count: int, items: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return queries, vectors, torch.randint(items, (count,)), torch.rand(count)
 
 
-def test_the_full_softmax_in_parts_is_the_cross_entropy_of_all() -> None:
+def test_the_softmax_of_products_in_parts_is_the_cross_entropy_of_all() -> None:
     queries, vectors, targets, weights = examples(600, 30)
-    one = 3.0 * losses.full_softmax(queries, vectors, targets, weights)
-    other = 3.0 * losses.softmax(queries @ vectors.T, targets, weights)
+    offset = torch.randn(30)
+    one = 3.0 * losses.softmax_of_products(queries, vectors, offset, targets, weights)
+    other = 3.0 * losses.softmax(queries @ vectors.T + offset, targets, weights)
     torch.testing.assert_close(one, other)
     wanted = torch.autograd.grad(other, (queries, vectors))
     torch.testing.assert_close(torch.autograd.grad(one, (queries, vectors)), wanted, atol=1e-6, rtol=1e-4)
@@ -37,8 +38,7 @@ def test_the_full_softmax_in_parts_is_the_cross_entropy_of_all() -> None:
 
 def test_what_is_seldom_sampled_counts_for_the_many_that_were_not() -> None:
     expected = np.array([0.25, 1.0, 3.0], dtype=np.float32)
-    corrected = losses.unbiased(torch.zeros(2, 3), expected)
-    torch.testing.assert_close(corrected.exp(), torch.tensor([[4.0, 1.0, 1.0]] * 2))
+    torch.testing.assert_close(losses.sampling_offset(expected).exp(), torch.tensor([4.0, 1.0, 1.0]))
 
 
 def test_gbce_is_binary_cross_entropy_where_it_is_not_calibrated() -> None:

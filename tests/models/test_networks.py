@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.dropout import Dropout
 from models.features import TokenTable
 from models.item_net import ItemNet
 from models.layers import SPANS
@@ -134,6 +135,16 @@ def test_time_buckets_are_octaves() -> None:
     spans = torch.tensor([-5.0, 0.0, 0.9, 1.0, 2.9, 3.0, 7.0, 1e12])
     assert time_buckets(spans, 1, GAPS).tolist() == [1, 1, 1, 2, 2, 3, 4, GAPS - 1]
     assert time_buckets(spans, 2, SPANS).tolist() == [1, 1, 2, 3, 4, 5, 7, SPANS - 1]
+
+
+def test_dropout_hides_its_share_and_keeps_the_mean_in_training_alone() -> None:
+    torch.manual_seed(0)
+    dropout, ones = Dropout(0.2), torch.ones(1001, 101)
+    dropped = dropout(ones)
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.2, abs=0.01)
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert (dropped == 0).any(dim=0).all() and (dropped == 0).any(dim=1).all()
+    assert torch.equal(dropout.eval()(ones), ones)
 
 
 def test_the_towers_vectors_have_unit_length(users: UserBatch) -> None:
