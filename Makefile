@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 COMPILE := $(BIN)/python -c 'import serving.cli, serving.worker, serving.api.app, serving.dashboard.mount, streams.trainer, streams.training_job'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test system-packages pytest lint types schemas clean
+.PHONY: help demo test system-packages pytest lint types fuzz schemas clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ lint: $(VENV)/.installed-dev ## check style and format
 
 types: $(VENV)/.installed-dev ## check types
 	$(BIN)/mypy
+
+fuzz: $(VENV)/.installed-dev ## ask the HTTP API all that its OpenAPI document allows, and much that it does not
+	$(PIP) --no-deps --target $(VENV)/fuzz -r requirements-fuzz.txt
+	PYTHONPATH=$(VENV)/fuzz $(BIN)/python -m benchmarks.fuzz
 
 schemas: $(VENV)/.installed ## write docs/schemas, asyncapi.json, openapi.json, settings.md and the boards anew
 	$(BIN)/python -m streams.schemas
