@@ -93,9 +93,9 @@ def _over_time(axes: Any, models: Mapping[str, Any]) -> None:
         moments = [datetime.fromtimestamp(part["until"] / 1000, UTC) for part in told]
         axes.plot(moments, [part["ndcg_at_10"] for part in told], marker="o", markersize=4, color=colour, label=name)
     axes.set_ylim(bottom=0)
-    locator = AutoDateLocator()
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.legend(frameon=False, fontsize=9)
 
 
