@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-com
 COMPILE := $(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null || true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test pytest lint types schemas clean
+.PHONY: help demo test pytest lint types fuzz schemas clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ lint: $(VENV)/.installed-dev ## check style and format
 
 types: $(VENV)/.installed-dev ## check types
 	$(BIN)/mypy
+
+fuzz: $(VENV)/.installed-dev ## ask the HTTP API all that its OpenAPI document allows, and much that it does not
+	$(PIP) --no-deps --target $(VENV)/fuzz -r requirements-fuzz.txt
+	PYTHONPATH=$(VENV)/fuzz $(BIN)/python -m benchmarks.fuzz
 
 schemas: $(VENV)/.installed ## write docs/schemas, asyncapi.json, openapi.json, settings.md and the boards anew
 	$(BIN)/python -m streams.schemas

@@ -188,7 +188,7 @@ def trending(segment: str, half_life: int, size: int) -> None:
 @click.option("--value", type=float, help="The rating (a rating needs it).")
 @click.option("--scale", type=float, help="The top of the rating's scale.")
 @click.option("--query", help="What was searched for (a search needs it).")
-@click.option("--target-user", help="Who is followed (a follow needs it).")
+@click.option("--target-user", help="Who is followed (a follow or unfollow needs it).")
 @click.option("--ts", type=int, help="Event time in ms since 1970; now, when left out.")
 @tells_errors
 def send(type_: str, user: str, item: str | None, ts: int | None, target_user: str | None, **fields: Any) -> None:

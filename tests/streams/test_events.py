@@ -218,3 +218,11 @@ def test_damaged_events_raise_nothing_but_bad_record(event: Event, at: int, inse
 def test_a_derived_id_is_the_same_for_ever() -> None:
     assert derived_event_id(b'{"b":[1,{"d":2,"c":3}],"a":"x"}') == derived_event_id(b'{ "a":"x","b":[1,{"c":3,"d":2}]}')
     assert decode_event(watch()).event_id == "3315eb4adf38080348f9a4dc03471248"
+
+
+def test_a_whole_number_may_be_written_as_a_float() -> None:
+    event = decode_event(b'{"type":"click","user_id":"ann","item_id":"a","ts":1718000000000.0,"position":3.0}')
+    assert (event.ts, event.position) == (1_718_000_000_000, 3)
+    with pytest.raises(BadRecord, match="Expected `int") as refused:
+        decode_event(b'{"type":"click","user_id":"ann","item_id":"a","ts":1718000000000.5}')
+    assert refused.value.field == "ts"
