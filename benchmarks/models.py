@@ -195,6 +195,8 @@ def _told(ranks: Ranks, users: npt.NDArray[np.int32]) -> dict[str, Any]:
 
 def markdown(claim: str, results: Mapping[str, Any]) -> str:
     """The table of one claim, of the results of each data set."""
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
     if claim == "fine-tune":
         head = ("log", "ndcg@10: before", "fine-tuned", "retrained", "of the retrain's", "seconds", "of the retrain's")
         head = (*head, "older tenth: before", "after", "lost")

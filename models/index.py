@@ -144,7 +144,7 @@ def _scanned(queries: Vectors, vectors: Vectors, k: int) -> npt.NDArray[np.int64
     scores = queries @ vectors.T
     least = np.partition(scores, -k, axis=1)[:, [-k]]
     rows = np.nonzero(scores >= least)[1]
-    if len(rows) > len(scores) * k:  # several are as good as the last
+    if len(rows) != len(scores) * k:  # several are as good as the last
         return np.argpartition(scores, -k, axis=1)[:, -k:]
     return rows.reshape(-1, k)
 

@@ -1,6 +1,7 @@
 """The engine: makes lists with the model in service, for the refresh agent and for the HTTP API alike."""
 
 import asyncio
+import gc
 import logging
 import random
 import time
@@ -36,6 +37,10 @@ DEFAULT: Final = "default"
 _NO_CONTEXT: Final[Mapping[str, str]] = {}
 #: Of so many of those whom a user follows, newest first, what they liked is read.
 _FRIENDS: Final = 20
+
+
+#: From so many items on, the time that garbage collection takes to go through them is worth sparing.
+_MANY_ITEMS: Final = 10_000
 
 
 class _Chosen(NamedTuple):
@@ -123,6 +128,8 @@ class Engine:
                 self.catalogue.drain_changed()  # the new ranker starts from all there is
                 self._ranker = await asyncio.to_thread(Ranker, model, self.catalogue, self._trends, self._settings)
                 log.info("model %s is in service, index %s", model.version, model.index_name)
+                if len(self.catalogue) >= _MANY_ITEMS:
+                    _settle_memory()
             elif self._ranker is not None:
                 self._ranker.take_items(self.catalogue.drain_changed())
                 self._ranker.take_trends(changed_trends)
@@ -331,6 +338,13 @@ class _Names(dict[int, list[str]]):
     def __missing__(self, bits: int) -> list[str]:
         names = self[bits] = [name for bit, name in enumerate(self._every) if bits >> bit & 1]
         return names
+
+
+def _settle_memory() -> None:
+    """Take what is there now as lasting: the collector would stop all lists to go through the catalogue every so often."""
+    gc.unfreeze()  # what the model before has left is collected
+    gc.collect()
+    gc.freeze()
 
 
 def _pipelines(arm: Arm) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 _INK: Final = "#26323a"
 _GREY: Final = "#8a979f"
-#: Told apart by those who see colours differently as well (Okabe and Ito, 2008); the system's comes first.
+#: Told apart by those who see colours differently as well (Okabe and Ito, 2008).
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#a6761d", "#4d4d4d")
 _SEGMENTS: Final = ("warm_users", "cold_users", "warm_items", "cold_items")
 #: More curves than this say less, not more.
@@ -93,9 +93,9 @@ def _over_time(axes: Any, models: Mapping[str, Any]) -> None:
         moments = [datetime.fromtimestamp(part["until"] / 1000, UTC) for part in told]
         axes.plot(moments, [part["ndcg_at_10"] for part in told], marker="o", markersize=4, color=colour, label=name)
     axes.set_ylim(bottom=0)
-    locator = AutoDateLocator(maxticks=7)
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.legend(frameon=False, fontsize=9)
 
 
@@ -113,7 +113,8 @@ def _segments(axes: Any, models: Mapping[str, Any]) -> None:
     asks = [models[names[0]]["segments"][segment]["asks"] for segment in told] if names else []
     labels = [f"{_label(segment)}\n{many:,} lists" for segment, many in zip(told, asks, strict=True)]
     axes.set_xticks(range(len(told)), labels)
-    axes.legend(frameon=False, fontsize=9)
+    axes.margins(y=0.3)  # room for the legend
+    axes.legend(frameon=False, fontsize=9, loc="upper right", ncols=3)
 
 
 def _best(models: Mapping[str, Any]) -> Sequence[str]:

@@ -132,7 +132,7 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
     np.testing.assert_array_equal(candidates.items, others.items)
     for column, name in enumerate(names(settings.popularity, facts.number_names)):
         np.testing.assert_allclose(mine[:, column], theirs[:, column], rtol=1e-4, atol=1e-4, err_msg=name)
-    column = {name: mine[:, index] for index, name in enumerate(names(settings.popularity, facts.number_names))}
+    told = {name: mine[:, index] for index, name in enumerate(names(settings.popularity, facts.number_names))}
     for name in ("number_year", "number_gap_year", "shown", "device_tv", "taste", "same_creator"):
-        assert len(np.unique(column[name][~np.isnan(column[name])])) > 1, f"{name} tells nothing apart"
-    assert (column["holiday_ahead"] == 1.0).all()
+        assert len(np.unique(told[name][~np.isnan(told[name])])) > 1, f"{name} tells nothing apart"
+    assert (told["holiday_ahead"] == 1.0).all()
