@@ -341,7 +341,7 @@ class _Names(dict[int, list[str]]):
 
 
 def _settle_memory() -> None:
-    """Take what is there now as lasting: the collector would stop all lists to go through the catalogue every so often."""
+    """Take what is there now as lasting: the collector would hold up all lists to go through the catalogue again."""
     gc.unfreeze()  # what the model before has left is collected
     gc.collect()
     gc.freeze()
