@@ -4,7 +4,7 @@ from array import array
 from collections import OrderedDict, deque
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Final, NamedTuple
 
 _CUT: Final = 10
@@ -64,7 +64,9 @@ class RollingRecall:
     def __init__(self, window: int = _WINDOW) -> None:
         self._users: OrderedDict[str, _User] = OrderedDict()
         self._trends: deque[Trend] = deque(maxlen=_TRENDS)
-        self._window: deque[tuple[bool, tuple[bool, ...]]] = deque(maxlen=window)
+        self._window: deque[tuple[bool, ...]] = deque()  # of each event whether the system had it, and each trend
+        self._most = window
+        self._hits: list[int] = []
         self.scored = 0
         self.models: OrderedDict[str, ModelScore] = OrderedDict()
 
@@ -101,7 +103,11 @@ class RollingRecall:
             list(islice((item for item in top if item == found.item or item not in seen), _CUT))
             for top in found.trend.tops
         ]
-        self._window.append((hit, tuple(found.item in top for top in tops)))
+        self._window.append((hit, *(found.item in top for top in tops)))
+        gone = self._window.popleft() if len(self._window) > self._most else ()
+        self._hits = [
+            total + came - went for total, came, went in zip_longest(self._hits, self._window[-1], gone, fillvalue=0)
+        ]
         self.scored += 1
         model = self.models.setdefault(found.listed.model, ModelScore())
         model.scored += 1
@@ -113,9 +119,8 @@ class RollingRecall:
         """Recall@10 of the system and of trending; None before anything was scored."""
         if not self._window:
             return None
-        n = len(self._window)
-        trending = max(map(sum, zip(*(hits for _, hits in self._window), strict=True)))
-        return sum(hit for hit, _ in self._window) / n, trending / n
+        system, *trends = (hits / len(self._window) for hits in self._hits)
+        return system, max(trends)
 
     def _user(self, user: str) -> _User:
         known = self._users.get(user)
