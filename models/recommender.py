@@ -17,6 +17,7 @@ from safetensors.torch import load_model, save_model
 
 from models.artefact import ArtefactError, read_manifest, verify
 from models.blend import MODELS, Blend
+from models.candidates import Candidates
 from models.config import TrainingConfig
 from models.features import ItemContent, TokenTable
 from models.index import VectorIndex
@@ -51,32 +52,6 @@ _PAIRS_AT_ONCE = 4096
 _MAX_CELLS = 1 << 25
 
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What all sources together propose for a batch, seen and withdrawn items left out.
-
-    Attributes:
-        users: int64 (p,) place in the batch, ascending.
-        items: int64 (p,) rows, ascending for each user.
-        sources: uint32 (p,) bit mask, as in `Ranking`.
-        features: float32 (p, F), as the blend reads them.
-    """
-
-    users: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int64]
-    sources: npt.NDArray[np.uint32]
-    features: Floats
-
-    def part(self, start: int, stop: int, first_user: int) -> Candidates:
-        """Those from place `start` to `stop`, the users counted from `first_user`."""
-        kept = slice(start, stop)
-        return Candidates(self.users[kept] - first_user, self.items[kept], self.sources[kept], self.features[kept])
-
-    def take(self, kept: npt.NDArray[np.bool_]) -> Candidates:
-        """Those of the mask (p,)."""
-        return Candidates(self.users[kept], self.items[kept], self.sources[kept], self.features[kept])
 
 
 @dataclass

@@ -27,8 +27,9 @@ from serving.tracing import Told, tell
 from streams.catalogue import Catalogue, decode_profile
 from streams.events import Cause, ListItem, Recommendations, UserRecord, encode
 from streams.settings import Settings, SettingsError
-from streams.state import Store, UserState
+from streams.state import Store
 from streams.trends import Trends
+from streams.user_states import UserState
 
 log = logging.getLogger(__name__)
 

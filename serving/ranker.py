@@ -20,8 +20,8 @@ from serving.user_batches import UserBatches
 from streams.catalogue import Catalogue, decode_profile, segments_of
 from streams.events import UserRecord
 from streams.settings import Settings
-from streams.state import UserState
 from streams.trends import EVERYONE, Floats, Trends
+from streams.user_states import UserState
 
 #: A segment's own trends serve users without history once they rest on this many decayed positives.
 SEGMENT_SUPPORT = 50.0
@@ -259,9 +259,11 @@ def _rounded(values: npt.NDArray[np.floating]) -> list[list[float | None]]:
 def _or_none(told: npt.NDArray[np.bool_], values: npt.NDArray[Any]) -> list[list[Any]]:
     """The values (B, n), None where there is none to tell."""
     if told.all():
-        return values.tolist()
+        whole: list[list[Any]] = values.tolist()
+        return whole
     if not told.any():
         return [[None] * values.shape[1]] * len(values)
     kept = values.astype(object)
     kept[~told] = None
-    return kept.tolist()
+    rows: list[list[Any]] = kept.tolist()
+    return rows

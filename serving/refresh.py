@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from serving.engine import Engine
 from streams.events import Cause, encode
 from streams.settings import Settings
-from streams.state import Store, UserState
+from streams.state import Store
+from streams.user_states import UserState
 
 #: Sends one list (or, with None, its withdrawal) to the recommendations topic; the inner awaitable is its arrival.
 Publish = Callable[[str, bytes | None], Awaitable[Awaitable[object]]]

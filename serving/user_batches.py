@@ -13,7 +13,7 @@ from models.users import SHOWN, UserBatch
 from serving.pipeline.sources import ONBOARDING
 from streams.events import UserRecord
 from streams.packing import RECORD
-from streams.state import UserState
+from streams.user_states import UserState
 
 _MAX_TOKENS: Final = 1_000_000
 

@@ -24,7 +24,7 @@ from models.ranking.holidays import days_to_and_from
 from models.users import UserBatch
 
 if TYPE_CHECKING:
-    from models.recommender import Candidates
+    from models.candidates import Candidates
 
 Floats = npt.NDArray[np.float32]
 

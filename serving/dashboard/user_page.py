@@ -15,7 +15,7 @@ from serving.dashboard.parts import card, chip, heading, nothing, row, source_ch
 from serving.dashboard.session import may
 from serving.dashboard.why import why_card
 from streams.catalogue import decode_profile
-from streams.state import UserState
+from streams.user_states import UserState
 
 _HISTORY: Final = 200
 _HISTOGRAM: Final = 128

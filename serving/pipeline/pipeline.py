@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from models.candidates import Candidates
 from models.ordering import Layout, best_first
 from models.ranking.ranker import Scored
-from models.recommender import Candidates
 from models.retrieval import Proposals
 from serving.pipeline.adjusting import ADJUSTERS, Adjuster
 from serving.pipeline.exploration import Exploration

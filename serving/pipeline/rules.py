@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from models.recommender import Candidates
+from models.candidates import Candidates
 from models.retrieval import Proposals
 from serving.pipeline.filters import Filter
 from serving.pipeline.query import Asked, Query

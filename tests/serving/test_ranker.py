@@ -18,8 +18,9 @@ from streams.catalogue import Catalogue, keep_items
 from streams.packing import RECORD, ItemEvent
 from streams.pipeline_settings import PipelineSettings
 from streams.settings import ListSettings, Settings
-from streams.state import Store, UserState
+from streams.state import Store
 from streams.trends import Trends
+from streams.user_states import UserState
 from tests.conftest import MakeSettings
 from tests.streams.records import batch, record
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.candidates import Candidates
 from models.config import TrainingConfig
 from models.features import profile_tokens
 from models.interactions import DEVICES
@@ -15,7 +16,7 @@ from models.popularity import Popularity
 from models.prequential import popularity_before
 from models.ranking.facts import ItemFacts
 from models.ranking.features import State, describe, names
-from models.recommender import Candidates, Recommender
+from models.recommender import Recommender
 from models.training import Course, TrainingData
 from models.users import UserBatch
 from serving.ranker import Ranker

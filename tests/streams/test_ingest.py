@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from streams.catalogue import Catalogue, keep_items, keep_users
 from streams.ingest import Ingested, Lane, ingest, read_batch
 from streams.settings import IngestSettings, Settings
-from streams.state import Store, UserState
+from streams.state import Store
 from streams.trends import EVERYONE, Trends
+from streams.user_states import UserState
 from tests.conftest import MakeSettings
 from tests.streams.records import ARRIVED, batch, record
 

@@ -14,8 +14,9 @@ from models.labels import Action, Grade
 from models.popularity import Popularity, PopularityConfig
 from streams.packing import RECORD, ItemEvent, UserEvent
 from streams.settings import IngestSettings
-from streams.state import Follow, Store, UserState
+from streams.state import Follow, Store
 from streams.trends import Trends
+from streams.user_states import UserState
 from tests.conftest import MakeSettings
 
 T = TypeVar("T")

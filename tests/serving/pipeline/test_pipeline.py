@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from models.candidates import Candidates
 from models.popularity import Popularity
 from models.ranking.ranker import Scored
-from models.recommender import Candidates, Recommender
+from models.recommender import Recommender
 from models.users import UserBatch
 from serving.pipeline.pipeline import Trace
 from streams.events import ItemRecord, UserRecord
