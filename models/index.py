@@ -145,8 +145,8 @@ def _scanned(queries: Vectors, vectors: Vectors, k: int) -> npt.NDArray[np.int64
     least = np.partition(scores, -k, axis=1)[:, [-k]]
     rows = np.nonzero(scores >= least)[1]
     if len(rows) != len(scores) * k:  # several are as good as the last
-        return np.argpartition(scores, -k, axis=1)[:, -k:]
-    return rows.reshape(-1, k)
+        rows = np.argpartition(scores, -k, axis=1)[:, -k:]
+    return np.asarray(rows.reshape(-1, k), dtype=np.int64)
 
 
 def _exact(vectors: Vectors, _seed: int) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -207,7 +207,7 @@ class Recommender:
                 (networks.sequence, networks.sequence_index),
                 (networks.towers, networks.towers_index),
             ):
-                queries.append(with_prior(_queries(model, users, index.vectors[:, :-1]), 1.0))
+                queries.append(with_prior(_queries(model.queries, users, index.vectors[:, :-1]), 1.0))
                 indexes.append(index)
         near = None if self.neighbours is None else self.neighbours.near(users, size, self.config.neighbours)
         return Request(users, popularity, size, allowed[:size], table, most_seen, queries, indexes, near)
@@ -405,13 +405,13 @@ class Recommender:
                 index.add(vectors[~old])
 
 
-def _queries(model: SequenceModel | TwoTowers, users: UserBatch, vectors: Floats) -> Floats:
+def _queries(ask: Callable[[UserBatch, Floats], Floats], users: UserBatch, vectors: Floats) -> Floats:
     """The users' queries (B, d): those with as long a past together, and so few that the cache holds what is made."""
     order = np.argsort(np.count_nonzero(users.items >= 0, axis=1), kind="stable")
     made = np.empty((len(users), vectors.shape[1]), dtype=np.float32)
     for start in range(0, len(users), _USERS_AT_ONCE):
         some = order[start : start + _USERS_AT_ONCE]
-        made[some] = model.queries(users.take(some), vectors)
+        made[some] = ask(users.take(some), vectors)
     return made
 
 

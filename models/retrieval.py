@@ -86,7 +86,8 @@ class Request:
 
 def _first(usable: npt.NDArray[np.bool_], quota: int) -> tuple[Rows, Rows]:
     """Rows and columns of the first cells of each row of a table that are usable."""
-    return np.nonzero(usable & (np.cumsum(usable, axis=1, dtype=np.int32) <= quota))
+    rows, columns = np.nonzero(usable & (np.cumsum(usable, axis=1, dtype=np.int32) <= quota))
+    return rows, columns
 
 
 class Source(Protocol):

@@ -344,9 +344,9 @@ def _looked_up(
     begins = np.arange(n_users) * width
     cells = column[keys[:, :used].T] + begins[of]
     for (tokens, weights), summed, highest in zip(told, total, best, strict=True):
-        table = np.bincount((begins[:, None] + column[tokens]).ravel(), weights.ravel(), minlength=n_users * width)
-        table[begins] = 0.0
-        table = table.astype(np.float32)
+        sums = np.bincount((begins[:, None] + column[tokens]).ravel(), weights.ravel(), minlength=n_users * width)
+        sums[begins] = 0
+        table: Floats = sums.astype(np.float32)
         for own in cells:
             weighed = table[own]
             summed += weighed

@@ -1,6 +1,7 @@
 """Ordering many users' candidates at once gives what ordering each user's by itself would."""
 
 import numpy as np
+import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -11,7 +12,7 @@ NUMBERS = st.floats(-3, 3, width=32) | st.sampled_from([0.0, -0.0, -np.inf])
 
 
 @given(arrays(np.float32, st.tuples(st.integers(0, 4), st.integers(0, 9)), elements=NUMBERS))
-def test_the_best_come_first_and_equal_ones_as_they_stand(table: np.ndarray) -> None:
+def test_the_best_come_first_and_equal_ones_as_they_stand(table: npt.NDArray[np.float32]) -> None:
     assert best_first(table).tolist() == np.argsort(-table, axis=1, kind="stable").tolist()
 
 

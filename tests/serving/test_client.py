@@ -147,7 +147,7 @@ class _Slow(BaseHTTPRequestHandler):
             self.wfile.write(body)
         self.close_connection = place == 2
 
-    def log_message(self, *_: object) -> None:
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         return
 
 
