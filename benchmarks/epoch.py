@@ -107,7 +107,8 @@ def theirs(task: Task, epochs: int, threads: int, python: Path) -> dict[str, flo
         script = Path(__file__).with_name("rectools_epoch.py")
         subprocess.run([python, script, given, taken, *map(str, shape)], check=True)
         with np.load(taken) as answer:
-            return measured(*answer["seconds"].tolist(), epochs) | task.score(answer["lists"])
+            seconds, of_processor = answer["seconds"].tolist()
+            return measured(seconds, of_processor, epochs) | task.score(answer["lists"])
 
 
 def measured(seconds: float, of_processor: float, epochs: int) -> dict[str, float]:
