@@ -258,20 +258,8 @@ def _rounded(values: npt.NDArray[np.floating]) -> list[list[float | None]]:
 
 def _or_none(told: npt.NDArray[np.bool_], values: npt.NDArray[Any]) -> list[list[Any]]:
     """The values (B, n), None where there is none to tell."""
-<<<<<<< HEAD
-    if told.all():
-        whole: list[list[Any]] = values.tolist()
-        return whole
-    if not told.any():
-        return [[None] * values.shape[1]] * len(values)
-    kept = values.astype(object)
-    kept[~told] = None
-    rows: list[list[Any]] = kept.tolist()
-    return rows
-=======
     if not told.all():
         values = values.astype(object)
         values[~told] = None
     listed: list[list[Any]] = values.tolist()
     return listed
->>>>>>> serve5
