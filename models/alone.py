@@ -25,8 +25,8 @@ from models.training import Course
 
 Floats = npt.NDArray[np.float32]
 
-#: For MovieLens 1M, half an hour on two cores. It reads what HSTU reads there: which items, in which order, when, and the
-#: moment that is asked about.
+#: For half an hour on two cores with MovieLens 1M. It reads what HSTU reads there: which items, in which order, when,
+#: and the moment that is asked about.
 QUICK: Final = SequenceConfig(
     layers="hstu",
     loss="softmax",
