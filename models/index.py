@@ -21,7 +21,7 @@ Vectors = npt.NDArray[np.float32]
 _BREADTH = 200
 #: Up to so many rows for each that is wanted, numpy finds them in less time than a heap does.
 _SCAN = 100
-#: How many vectors a list's centre is learnt from, and in how many rounds; more of either adds nothing to the recall.
+#: How many vectors a list's centre is learnt from, and in how many rounds.
 _PER_LIST, _ROUNDS = 40, 8
 
 
