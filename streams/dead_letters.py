@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from aiokafka import ConsumerRecord
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 
 from streams.events import BadRecord, DeadLetter
 from streams.settings import Settings
@@ -14,6 +15,7 @@ from streams.topics import TopicNames
 
 #: Headers that a replayed dead letter carries, so that what fails again can be told from what is new.
 REPLAYED_HEADER = "millstream-replayed-from"
+_PATIENCE_MS: Final = 30_000
 
 
 def dead_letter(record: ConsumerRecord, bad: BadRecord) -> DeadLetter:
@@ -32,22 +34,27 @@ def dead_letter(record: ConsumerRecord, bad: BadRecord) -> DeadLetter:
     )
 
 
-def read(settings: Settings, *, idle_s: float = 2.0) -> Iterator[DeadLetter]:
-    """Every dead letter kept, oldest first; ends when the topic brings nothing for `idle_s` seconds."""
+def read(settings: Settings) -> Iterator[DeadLetter]:
+    """Every dead letter kept by now, those of a partition oldest first.
+
+    Raises:
+        KafkaTimeoutError: the broker has letters and does not give them.
+    """
     topic = TopicNames.under(settings.topic_prefix).dead_letters
-    consumer = KafkaConsumer(
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        consumer_timeout_ms=int(idle_s * 1000),
-        **settings.kafka.kafka_python_options(),
-    )
+    consumer = KafkaConsumer(enable_auto_commit=False, **settings.kafka.kafka_python_options())
     try:
-        partitions = consumer.partitions_for_topic(topic) or set()
-        if not partitions:
-            return
-        consumer.assign([TopicPartition(topic, partition) for partition in sorted(partitions)])
-        for record in consumer:
-            yield msgspec.json.decode(record.value, type=DeadLetter)
+        partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or set())]
+        consumer.assign(partitions)
+        ends = consumer.end_offsets(partitions)
+        consumer.seek_to_beginning(*partitions)
+        while any(consumer.position(partition) < end for partition, end in ends.items()):
+            batches = consumer.poll(timeout_ms=_PATIENCE_MS)
+            if not batches:
+                raise KafkaTimeoutError(f"topic {topic} gave nothing for {_PATIENCE_MS // 1000} s, though it has more")
+            for partition, records in batches.items():
+                for record in records:
+                    if record.offset < ends[partition]:
+                        yield msgspec.json.decode(record.value, type=DeadLetter)
     finally:
         consumer.close()
 

@@ -60,10 +60,10 @@ def test_a_dead_letter_keeps_all_of_its_record_on_the_wire(settings: Settings) -
 
 
 def test_dead_letters_are_read_oldest_first_and_none_where_there_are_none(settings: Settings) -> None:
-    assert list(read(settings, idle_s=0.5)) == []
+    assert list(read(settings)) == []
     letters = [letter_of(settings, offset) for offset in range(5)]
     bury(settings, *letters)
-    assert list(read(settings, idle_s=1.0)) == letters
+    assert list(read(settings)) == letters
 
 
 def test_a_replayed_dead_letter_is_the_record_as_it_came(settings: Settings) -> None:
