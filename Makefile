@@ -16,11 +16,13 @@ COMPILE := $(BIN)/python -c 'import serving.cli, serving.worker, serving.api.app
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed ## run the whole system on one machine and watch it learn
+demo: $(VENV)/.compiled ## run the whole system on one machine and watch it learn
 	$(BIN)/millstream demo
 
 test: ## lint, types and every test
-	@$(MAKE) --no-print-directory --jobs 2 system-packages lint
+	@$(MAKE) --no-print-directory $(VENV)/.installed
+	@$(MAKE) --no-print-directory --jobs 2 $(VENV)/.compiled $(VENV)/.installed-dev system-packages
+	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory --jobs 2 types pytest
 
 system-packages:
@@ -56,6 +58,9 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	$(PIP) pip==26.3  # reads the packages' long lists of files in a third of the time of Python 3.11's own
 	$(PIP) -r requirements.txt
 	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.compiled: $(VENV)/.installed
 	@$(COMPILE)
 	@touch $@
 

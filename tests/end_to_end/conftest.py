@@ -124,9 +124,9 @@ def system_settings(servers: tuple[str, str], folder: Path, **given: object) -> 
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world(servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A system with one worker and a trainer."""
+    """A system with one worker and a trainer, ended with the last of these tests: it costs something also when idle."""
     folder = tmp_path_factory.mktemp("world")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
