@@ -6,9 +6,9 @@ Both: 64 dimensions, 2 blocks, 2 heads, the last 200 actions, sampled softmax wi
 alone. Each user's last interaction is left out and then asked for among all unseen items. RecTools is none of our
 requirements. It is had by
 
-    python -m venv /tmp/rectools && /tmp/rectools/bin/pip install torch==2.13.0 "rectools[torch]"
+    python -m venv rectools-env && rectools-env/bin/pip install torch==2.13.0 "rectools[torch]"
 
-and `--rectools /tmp/rectools/bin/python`. A time is of the whole fit, with making ready, divided by the epochs;
+and `--rectools rectools-env/bin/python`. A time is of the whole fit, with making ready, divided by the epochs;
 processor time, of all threads together, is what to compare where the machine has other work. `--every 6` takes one user
 in six.
 """
