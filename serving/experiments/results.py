@@ -21,7 +21,7 @@ STRANGE_MOST: Final = 0.02
 
 
 class Interval(BaseModel):
-    """An estimate and the bounds around it; None where there is too little to estimate from."""
+    """An estimate and the bounds around it; None where too little was seen, or nothing but the same, to tell them."""
 
     value: float
     low: float | None
@@ -208,7 +208,8 @@ def interval_of(estimate: Estimate, level: float) -> Interval:
 
 
 def _bounded(estimate: Estimate, bounds: tuple[Floats, Floats]) -> Interval:
-    low, high = (float(bound) if np.isfinite(bound) else None for bound in bounds)
+    known = 0.0 < estimate.variance < np.inf  # of a handful of like values the bounds would claim to be sure
+    low, high = (float(bound) if known and np.isfinite(bound) else None for bound in bounds)
     return Interval(value=float(estimate.value), low=low, high=high)
 
 

@@ -61,3 +61,8 @@ def test_drawing_alike_is_judged_by_the_log_of_drawing_otherwise() -> None:
     assert alike.value.value == pytest.approx(0.3, abs=0.03) and alike.ips.value == pytest.approx(0.3, abs=0.03)
     assert 4_000 < alike.effective_rows < 6_500, "5,120 by Kish's formula"
     assert judged([]) == []
+
+
+def test_of_places_that_all_fared_alike_no_bounds_are_told() -> None:
+    [plain] = judged([Choice(f"p{n}", "old", None, 0.0) for n in range(5)])
+    assert (plain.value.value, plain.value.low, plain.value.high) == (0.0, None, None)
