@@ -49,8 +49,8 @@ class Matrix(ABC):
         """The scores (B, items) for users of the log (B,) by what they like now, sparse (B, items)."""
 
 
-class WeightedALS(Matrix):
-    """Weighted alternating least squares for implicit feedback (Hu, Koren and Volinsky, 2008), by `implicit`."""
+class Factors(Matrix):
+    """A factorization by a model of `implicit`, fitted to the matrix."""
 
     def __init__(
         self,
@@ -62,55 +62,43 @@ class WeightedALS(Matrix):
         seed: int,
     ) -> None:
         super().__init__(log, targets, stop, items)
+        shape = {"factors": config.factors, "regularization": config.regularisation}
+        self._model = self.model(config, **shape, num_threads=1, random_state=seed)
+        self._model.fit(self.likes, show_progress=False)
+
+    @abstractmethod
+    def model(self, config: ClassicsConfig, **shared: Any) -> Any:
+        """The model, not fitted yet; `shared` are arguments that all of them take."""
+
+
+class WeightedALS(Factors):
+    """Weighted alternating least squares for implicit feedback (Hu, Koren and Volinsky, 2008)."""
+
+    def model(self, config: ClassicsConfig, **shared: Any) -> Any:
         from implicit.cpu.als import AlternatingLeastSquares
 
-        self._model = AlternatingLeastSquares(
-            factors=config.factors,
-            alpha=1.0 / config.unobserved_weight,
-            regularization=config.regularisation,
-            iterations=config.als_rounds,
-            num_threads=1,
-            random_state=seed,
-        )
-        self._model.fit(self.likes, show_progress=False)
+        return AlternatingLeastSquares(alpha=1.0 / config.unobserved_weight, iterations=config.als_rounds, **shared)
 
     def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
         factors = self._model.recalculate_user(np.arange(liked.shape[0]), liked)
         return np.atleast_2d(factors) @ self._model.item_factors.T
 
 
-class FactorsBySGD(Matrix):
-    """Matrix factorization by stochastic gradient descent on pairs (BPR; Rendle et al., 2009), by `implicit`.
+class FactorsBySGD(Factors):
+    """Matrix factorization by stochastic gradient descent on pairs (BPR; Rendle et al., 2009).
 
     It knows the users that it was trained on, as they were then.
     """
 
-    def __init__(
-        self,
-        log: Interactions,
-        targets: npt.NDArray[np.bool_],
-        stop: int,
-        items: int,
-        config: ClassicsConfig,
-        seed: int,
-    ) -> None:
-        super().__init__(log, targets, stop, items)
+    def model(self, config: ClassicsConfig, **shared: Any) -> Any:
         from implicit.cpu.bpr import BayesianPersonalizedRanking
 
-        self._model = BayesianPersonalizedRanking(
-            factors=config.factors,
-            learning_rate=config.sgd_rate,
-            regularization=config.regularisation,
-            iterations=config.sgd_rounds,
-            num_threads=1,
-            random_state=seed,
-        )
-        self._model.fit(self.likes, show_progress=False)
-        self._unliked = np.asarray(self.likes.getnnz(axis=0) == 0)
+        return BayesianPersonalizedRanking(learning_rate=config.sgd_rate, iterations=config.sgd_rounds, **shared)
 
     def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
         scores = self._model.user_factors[codes] @ self._model.item_factors.T
-        scores[:, self._unliked] = scores.min(initial=0.0)  # their factors are 0, which says nothing
+        unliked = np.asarray(self.likes.getnnz(axis=0) == 0)
+        scores[:, unliked] = scores.min(initial=0.0)  # their factors are 0, which says nothing
         return scores
 
 
