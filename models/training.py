@@ -126,7 +126,8 @@ def train(
 
     progress("comparing with what is in service", 0.85)
     mine = []
-    for half, candidate.blend, candidate.ranker in zip(studied.halves, studied.crossed, rankers, strict=True):
+    for half, its_blend, its_ranker in zip(studied.halves, studied.crossed, rankers, strict=True):
+        candidate.blend, candidate.ranker = its_blend, its_ranker
         mine.append(ranks_of_choices(course, candidate, *half))
     rivals = {"trending_": Recommender.trending_only(popularity, config)}
     if before is not None:
@@ -149,8 +150,9 @@ def train(
     metrics["seconds"] = time.monotonic() - began
     metrics["events"] = float(len(log))
 
+    assert final.neighbours is not None
     vectors = final.networks.towers_index.vectors[:, :-1]
-    final.related = RelatedItems.over(course.neighbours(len(log)), vectors, config.index, seed=config.seed)
+    final.related = RelatedItems.over(final.neighbours, vectors, config.index, seed=config.seed)
 
     progress("writing", 0.97)
     final.save(out)
