@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,9 +83,9 @@ class Ranker:
         """
         examples = within_reach(examples, blend, config.depth)
         if not len(examples):
-            return start or cls(config, Scaling.of(np.zeros((0, width), np.float32)), None)
+            return _anew(start) if start else cls(config, Scaling.of(np.zeros((0, width), np.float32)), None)
         if start is not None and not isinstance(start.model, RankingNetwork):
-            return start
+            return _anew(start)
         scaling = start.scaling if start else Scaling.of(examples.features)
         minutes = start.minutes if start else None
         if minutes is None:
@@ -171,3 +171,8 @@ def within_reach(examples: Examples, blend: Blend, depth: int) -> Examples:
 def drawn(examples: Examples, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """The log-probability of each described candidate, by scores (k,), in the whole that they are a sample of."""
     return log_softmax(scores - examples.log_odds_of_drawing, examples.of, len(examples)) + examples.log_odds_of_drawing
+
+
+def _anew(start: Ranker) -> Ranker:
+    """The model as it is; how much of it is added has to be found out again."""
+    return replace(start, share=1.0)
