@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +17,22 @@ class Candidates:
         items: int64 (p,) rows, ascending for each user.
         sources: uint32 (p,) bit mask, as in `Ranking`.
         features: float32 (p, F), as the blend reads them.
+        liking: float32 (p,), log-odds that the user will like the item if it is met; nan where nobody can tell.
     """
 
     users: npt.NDArray[np.int64]
     items: npt.NDArray[np.int64]
     sources: npt.NDArray[np.uint32]
     features: npt.NDArray[np.float32]
+    liking: npt.NDArray[np.float32]
 
     def part(self, start: int, stop: int, first_user: int) -> Candidates:
         """Those from place `start` to `stop`, the users counted from `first_user`."""
-        kept = slice(start, stop)
-        return Candidates(self.users[kept] - first_user, self.items[kept], self.sources[kept], self.features[kept])
+        part = self.take(slice(start, stop))
+        return replace(part, users=part.users - first_user)
 
-    def take(self, kept: npt.NDArray[np.bool_]) -> Candidates:
-        """Those of the mask (p,)."""
-        return Candidates(self.users[kept], self.items[kept], self.sources[kept], self.features[kept])
+    def take(self, kept: slice | npt.NDArray[np.bool_]) -> Candidates:
+        """Those of a slice, or of the mask (p,)."""
+        return Candidates(
+            self.users[kept], self.items[kept], self.sources[kept], self.features[kept], self.liking[kept]
+        )

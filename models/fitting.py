@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from models import losses
 from models.features import TokenTable
+from models.next_action import outcomes_of
 from models.prior import TrendTable
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
@@ -34,7 +36,8 @@ class Lesson:
         histories: the log.
         content: tokens of each item row.
         trends: the items' popularity over the log.
-        weights: float32 (len(log),) of each log row as an example; 0 where it is none.
+        counted: float32 (len(log),) what each log row counts; 0 where it is not learnt from.
+        targets: bool (len(log),) which rows are examples of what was chosen.
         epochs: passes over the examples.
         until: `time.monotonic()` at which to stop after the step at hand.
         progress: called with the share done.
@@ -43,12 +46,19 @@ class Lesson:
     histories: Histories
     content: TokenTable
     trends: TrendTable
-    weights: Floats
+    counted: Floats
+    targets: npt.NDArray[np.bool_]
     epochs: int
     until: float
     rng: np.random.Generator
     progress: Callable[[float], None]
     losses: list[float] = field(default_factory=list)
+
+    @cached_property
+    def weights(self) -> Floats:
+        """What each log row counts as an example of what was chosen: (len(log),)."""
+        weights: Floats = np.where(self.targets, self.counted * self.histories.log.weight, 0.0).astype(np.float32)
+        return weights
 
     def frequencies(self) -> Floats:
         """How often each item is the target of an example, as a share: (rows,)."""
@@ -62,7 +72,7 @@ class Lesson:
 
 
 def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
-    """Teach the sequence model to foretell each example from all that its user did before."""
+    """Teach the sequence model to foretell each example, and the action on it, from all that its user did before."""
     config = model.config
     log = lesson.histories.log
     order, starts = lesson.histories.consumed()
@@ -80,18 +90,27 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
         asked = weights > 0
         drawn = None if full else lesson.rng.choice(pool, config.negatives)
         rows = None if drawn is None else np.unique(np.concatenate([items[asked], drawn])).astype(np.int64)
-        vectors, inputs = _looked_up(model, lesson.content, items[:, :-1], rows)
+        vectors, of_items = _looked_up(model, lesson.content, items, rows)
         ts = torch.from_numpy(log.ts[events])
         queries = model(
-            inputs,
+            of_items[:, :-1],
             torch.from_numpy(log.action[events[:, :-1]].astype(np.int64)),
             torch.from_numpy(log.strength[events[:, :-1]]),
             ts[:, :-1],
             ts,
-        )[torch.from_numpy(asked)]
+        )
         targets = torch.from_numpy(items[asked] if rows is None else np.searchsorted(rows, items[asked]))
         trends = model.prior(lesson.trends, events[asked], rows) if "trends" in config.reads else None
-        return loss(queries, vectors, targets, torch.from_numpy(weights[asked]), trends, rows, drawn)
+        counted = torch.from_numpy(weights[asked])
+        total = loss(queries[torch.from_numpy(asked)], vectors, targets, counted, trends, rows, drawn)
+        if model.next_action is None:
+            return total
+        met = inside & (lesson.counted[events] > 0)
+        met[~begins, 0] = False
+        rated, at = events[met], torch.from_numpy(met)
+        outcomes = outcomes_of(log.action[rated], log.label[rated])
+        counted = torch.from_numpy(lesson.counted[rated])
+        return total + config.action_weight * model.next_action.loss(queries[at], of_items[at], outcomes, counted)
 
     def loss(
         queries: Tensor,

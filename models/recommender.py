@@ -215,7 +215,8 @@ class Recommender:
     def among(self, request: Request, proposals: Sequence[tuple[int, Proposals]]) -> Candidates:
         """The union of proposals, each with the bit of its source, with the features of each."""
         users, items, sources = union(request, proposals)
-        return Candidates(users, items, sources, self._features(request, users, items))
+        features, liking = self._features(request, users, items), self._liking(request, users, items)
+        return Candidates(users, items, sources, features, liking)
 
     def describe(
         self, users: UserBatch, popularity: Popularity, candidates: Candidates, at: npt.NDArray[np.int64]
@@ -366,6 +367,12 @@ class Recommender:
         # each logarithm is taken once
         logs = log_shares(now) if len(items) < len(shares) else log_shares(shares)[items]
         return np.concatenate([models, 1.0 - trust[:, None], logs], axis=1, dtype=np.float32)
+
+    def _liking(self, request: Request, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Floats:
+        head = self.networks.sequence.next_action if self.networks is not None else None
+        if head is None:
+            return np.full(len(of), np.nan, dtype=np.float32)
+        return head.log_odds(request.queries[0][:, :-1], request.indexes[0].vectors[:, :-1], of, items)
 
     def _trust(self, items: npt.NDArray[np.int64]) -> Floats:
         """How far the networks' scores of rows (p,) can be trusted, (p,) in [0, 1), by the likes learnt from."""

@@ -20,6 +20,7 @@ from models.features import TokenTable
 from models.item_net import ItemNet
 from models.labels import N_ACTIONS
 from models.layers import SPANS, SPANS_PER_OCTAVE, Layer, layer
+from models.next_action import NextAction
 from models.prior import TrendPrior
 from models.users import UserBatch
 
@@ -50,6 +51,7 @@ class SequenceModel(nn.Module):
         self.blocks = nn.ModuleList(layer(config) for _ in range(config.blocks))
         self.dropout = Dropout(config.dropout)
         self.norm = nn.LayerNorm(dim)
+        self.next_action = NextAction(dim) if config.action_weight > 0 else None
         for table in (self.actions, self.gaps, self.waits):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.05)

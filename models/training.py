@@ -110,9 +110,9 @@ def train(
     held_out = course.held_out_from(trained_through)
 
     networks = course.networks(before if kind == "fine-tune" else None)
-    weights = course.example_weights(held_out, trained_through if kind == "fine-tune" else None, rng)
+    counted = course.counted(held_out, trained_through if kind == "fine-tune" else None, rng)
     fine = kind == "fine-tune"
-    losses = course.fit(networks, weights, fine=fine, budget_s=0.8 * config.time_budget_s, rng=rng, progress=progress)
+    losses = course.fit(networks, counted, fine=fine, budget_s=0.8 * config.time_budget_s, rng=rng, progress=progress)
 
     progress("building the index", 0.7)
     candidate = course.recommender(version, networks, Blend.prior(popularity), held_out)
@@ -248,30 +248,24 @@ class Course:
             TwoTowers(size, self.config.token_buckets, half_lives, self.config.towers),
         )
 
-    def example_weights(self, stop: int, after: int | None, rng: np.random.Generator) -> Floats:
-        """The weight of each log row before `stop` as an example; with `after`, the old ones are a sample."""
+    def counted(self, stop: int, after: int | None, rng: np.random.Generator) -> Floats:
+        """What each log row before `stop` counts, the newest most; with `after`, the old ones are a sample."""
         log = self.histories.log
-        weights = np.where(self.targets, log.weight, 0.0)
-        weights[stop:] = 0.0
-        if len(log):
-            age = (log.ts[-1] - log.ts) / 1000.0
-            weights *= 2.0 ** -(age / self.config.recency_half_life_s)
+        age = (log.ts[-1:] - log.ts) / 1000.0
         # an example of long ago still says what goes with what
-        weights = np.where(weights > 0, np.maximum(weights, self.config.least_weight), 0.0)
+        counted = np.maximum(2.0 ** -(age / self.config.recency_half_life_s), self.config.least_weight)
+        counted[stop:] = 0.0
         if after is not None:
-            new = log.ts > after
-            old = np.flatnonzero((weights > 0) & ~new)
-            keep = min(len(old), int(self.config.replay_share * np.count_nonzero(weights[new])))
-            dropped = np.ones(len(log), dtype=bool)
-            dropped[new] = False
-            dropped[rng.choice(old, keep, replace=False)] = False
-            weights[dropped] = 0.0
-        return weights.astype(np.float32)
+            old = log.ts <= after
+            examples = self.targets & (counted > 0)
+            share = self.config.replay_share * (examples & ~old).sum() / max(int((examples & old).sum()), 1)
+            counted[old & (rng.random(len(log)) >= share)] = 0.0
+        return counted.astype(np.float32)
 
     def fit(
         self,
         networks: tuple[SequenceModel, TwoTowers],
-        weights: Floats,
+        counted: Floats,
         *,
         fine: bool,
         budget_s: float,
@@ -279,14 +273,15 @@ class Course:
         progress: Callable[[str, float], None],
     ) -> dict[str, list[float]]:
         """Teach both networks the examples; returns the loss of each epoch, by the network's name."""
-        if not weights.any():
+        if not counted[self.targets].any():
             return {}
         sequence, towers = networks
         lesson = Lesson(
             self.histories,
             self.content,
             self.trends,
-            weights,
+            counted,
+            self.targets,
             self.config.sequence.fine_tune_epochs if fine else self.config.sequence.epochs,
             time.monotonic() + 0.7 * budget_s,
             rng,
@@ -307,9 +302,9 @@ class Course:
         """Teach the held-out slice, mixed with as much of what came before."""
         log = self.histories.log
         if held_out < len(log):
-            weights = self.example_weights(len(log), int(log.ts[held_out]) - 1, rng)
+            counted = self.counted(len(log), int(log.ts[held_out]) - 1, rng)
             self.fit(
-                networks, weights, fine=True, budget_s=0.2 * self.config.time_budget_s, rng=rng, progress=_silently
+                networks, counted, fine=True, budget_s=0.2 * self.config.time_budget_s, rng=rng, progress=_silently
             )
 
     def recommender(
@@ -398,6 +393,8 @@ def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityCon
 
 def _same_networks(one: TrainingConfig, other: TrainingConfig) -> bool:
     parts = ("layers", "similarity", "reads", "dim", "blocks", "heads", "length", "temperature")
+    if (one.sequence.action_weight > 0) != (other.sequence.action_weight > 0):
+        return False
     return all(getattr(one.sequence, name) == getattr(other.sequence, name) for name in parts) and all(
         getattr(one.towers, name) == getattr(other.towers, name) for name in ("dim", "hidden", "temperature")
     )

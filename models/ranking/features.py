@@ -58,6 +58,7 @@ _CROSSES: Final = (
     "same_language",
     "profile_match",
     "shown",
+    "liking",
     "near_last",
     "near_best",
     "popularity_gap",
@@ -149,7 +150,7 @@ def _fill(
     rows, place = np.unique(items, return_inverse=True)
     moments = _of_moments(users.now, state.holidays)
     about_users = np.concatenate([_of_users(users, popularity, facts), moments], axis=1)
-    pairs = _of_pairs(users, of, items, state)
+    pairs = _of_pairs(users, of, items, state, candidates.liking[at])
     filled = candidates.features.shape[1]
     out[:, :filled] = candidates.features[at]
     for block in (
@@ -273,7 +274,9 @@ def _of_sources(candidates: Candidates, at: npt.NDArray[np.int64], n_users: int)
     return out
 
 
-def _of_pairs(users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64], state: State) -> Floats:
+def _of_pairs(
+    users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64], state: State, liking: Floats
+) -> Floats:
     """The crosses, (k, …); the gaps are left to be filled in by who knows both sides."""
     facts = state.facts
     recent = users.items[:, -_RECENT:]
@@ -303,6 +306,7 @@ def _of_pairs(users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np
         np.where(facts.language[items] > 0, spoken, np.nan),
         total[3],
         np.log1p(times_shown(users, of, items)),
+        liking,
         *_nearness(users, of, items, state.vectors),
     ]
     gaps = np.zeros((len(of), 3))
