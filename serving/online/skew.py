@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 LISTS_LEAST: Final = 100
 #: A list counts a third after so many more.
 _LISTS_KEPT: Final = 500
+#: What the moment of the making decides: the clock, and that lists are made right after an event, where a training
+#: looks at the moment before the next one. It differs by design.
+_OF_THE_MOMENT: Final = frozenset({*MOMENTS, "idle"})
 
 
 class Skew:
@@ -67,7 +70,7 @@ class Skew:
         self.lists += 1
 
     def stability(self) -> dict[str, float]:
-        """The stability index of each feature, once enough lists were looked at; without what the clock alone moves."""
+        """The stability index of each feature, once enough lists were looked at; without what the moment decides."""
         if self._learnt is None or self.lists < LISTS_LEAST:
             return {}
-        return {name: index for name, index in self._learnt.stability(self._counts).items() if name not in MOMENTS}
+        return {name: index for name, index in self._learnt.stability(self._counts).items() if name not in _OF_THE_MOMENT}
