@@ -73,4 +73,5 @@ class Skew:
         """The stability index of each feature, once enough lists were looked at; without what the moment decides."""
         if self._learnt is None or self.lists < LISTS_LEAST:
             return {}
-        return {name: index for name, index in self._learnt.stability(self._counts).items() if name not in _OF_THE_MOMENT}
+        indexes = self._learnt.stability(self._counts)
+        return {name: index for name, index in indexes.items() if name not in _OF_THE_MOMENT}
