@@ -131,8 +131,9 @@ def evaluate(
         raise ValueError(f"there is no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
     if protocol == "loo":
         data = replace(data, interactions=alike(data.interactions))
-    targets = Course.over(data, config, popularity, []).targets
-    all_folds = folds(protocol, data.interactions, targets, share)
+    # in the rows of the course, which are those of every model: the log's own item codes are others
+    whole = Course.over(data, config, popularity, [])
+    all_folds = folds(protocol, whole.histories.log, whole.targets, share)
     given: dict[str, list[Answers]] = {name: [] for name in models}
     half_lives = []
     for number, fold in enumerate(all_folds):

@@ -98,6 +98,24 @@ def test_what_is_asked_for_is_new_comes_later_and_was_not_trained_on(protocol: s
             assert len(set(relevant.tolist())) == len(relevant)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_order_in_which_items_are_described_changes_no_metric(protocol: str) -> None:
+    data = world.data(world.interactions(1000))
+    found = [
+        evaluate(
+            each,
+            world.SMALL,
+            popularity=PopularityConfig(),
+            protocol=protocol,  # type: ignore[arg-type]
+            models=("item_item", "user_user"),
+            progress=lambda _stage, _done: None,
+        )["models"]
+        for each in (data, replace(data, items=data.items[::-1]))
+    ]
+    for name, metrics in found[0].items():
+        assert found[1][name]["recall_at_10"] == pytest.approx(metrics["recall_at_10"], abs=0.05), name
+
+
 def test_a_model_that_does_not_exist_is_named_with_those_that_do() -> None:
     with pytest.raises(ValueError, match="no model svd; there are system, blend"):
         evaluate(
