@@ -275,10 +275,18 @@ def _asked(course: Course, fold: Fold, config: PopularityConfig) -> Iterator[tup
         if fold.moving
         else np.array_split(fold.asks, max(1, len(fold.asks) // 64))
     )
+    known = np.arange(len(log)) if fold.moving else _first_rows(log, fold.start)[log.user]
     for rows in walk:
         if len(rows):
-            asks = Asks(log.user[rows], histories.before(rows), histories.seen_before(rows), popularity, course.allowed)
-            yield rows, asks
+            users, seen = histories.before(known[rows]), histories.seen_before(known[rows])
+            yield rows, Asks(log.user[rows], users, seen, popularity, course.allowed)
+
+
+def _first_rows(log: Interactions, start: int) -> Rows:
+    """Each user's first row from `start` on, (users,), as of which the user is as at `start`; without one, the last."""
+    first = np.full(len(log.user_ids), len(log) - 1)
+    np.minimum.at(first, log.user[start:], np.arange(start, len(log)))
+    return first
 
 
 def answers(asked: Contender, name: str, course: Course, fold: Fold, config: PopularityConfig) -> Answers:
