@@ -3,20 +3,13 @@
     python -m benchmarks.epoch --data DIR [--rectools PYTHON] [--epochs 1] [--threads 2] [--every 1] [--report FILE]
 
 Both: 64 dimensions, 2 blocks, 2 heads, the last 200 actions, sampled softmax with 128 negatives, ids in their order
-alone. Each user's last interaction is left out and then asked for among all unseen items. RecTools is none of our
-requirements. It is had by
-
-    python -m venv rectools-env && rectools-env/bin/pip install torch==2.13.0 "rectools[torch]"
-
-and `--rectools rectools-env/bin/python`. A time is of the whole fit, with making ready, divided by the epochs;
-processor time, of all threads together, is what to compare where the machine has other work. `--every 6` takes one user
-in six.
+alone. Each user's last interaction is left out and then asked for among all unseen items. How RecTools is had is told
+in `benchmarks/sasrec.py`. A time is of the whole fit, with making ready, divided by the epochs; processor time, of all
+threads together, is what to compare where the machine has other work. `--every 6` takes one user in six.
 """
 
 import json
 import os
-import subprocess
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.sasrec import Fit, fitted
 from models import list_metrics as lm
 from models.alone import Alone, alike
 from models.config import SequenceConfig, TrainingConfig
@@ -99,16 +93,11 @@ def ours(task: Task, epochs: int) -> dict[str, float]:
 
 def theirs(task: Task, epochs: int, threads: int, python: Path) -> dict[str, float]:
     log = task.data.interactions
-    with tempfile.TemporaryDirectory() as folder:
-        given, taken = Path(folder) / "given.npz", Path(folder) / "taken.npz"
-        users = log.user[task.asks]
-        np.savez(given, user=log.user[task.training], item=log.item[task.training], asked=users)
-        shape = [DIM, BLOCKS, HEADS, LENGTH, NEGATIVES, epochs, threads]
-        script = Path(__file__).with_name("rectools_epoch.py")
-        subprocess.run([python, script, given, taken, *map(str, shape)], check=True)
-        with np.load(taken) as answer:
-            seconds, of_processor = answer["seconds"].tolist()
-            return measured(seconds, of_processor, epochs) | task.score(answer["lists"])
+    shape = {"n_factors": DIM, "n_blocks": BLOCKS, "n_heads": HEADS, "session_max_len": LENGTH}
+    fit = Fit(shape | {"loss": "sampled_softmax", "n_negatives": NEGATIVES}, epochs, LIST, threads)
+    known = log.rows(task.training)
+    of = fitted(python, known.user, known.item, log.user[task.asks], fit)
+    return measured(of.seconds, of.of_processor, epochs) | task.score(of.lists)
 
 
 def measured(seconds: float, of_processor: float, epochs: int) -> dict[str, float]:
@@ -134,7 +123,7 @@ def main(data: Path, rectools: Path | None, epochs: int, threads: int, every: in
     outcome["ours"] = ours(task, epochs)
     print(json.dumps(outcome["ours"]), flush=True)
     if rectools is None:
-        print("RecTools is left out: see python -m benchmarks.epoch --help and the head of this file for how to get it")
+        print("RecTools is left out: see the head of benchmarks/sasrec.py for how to get it")
     else:
         outcome["rectools"] = theirs(task, epochs, threads, rectools)
         for name in ("seconds_an_epoch", "processor_seconds_an_epoch"):

@@ -218,7 +218,7 @@ def markdown(claim: str, results: Mapping[str, Any]) -> str:
             (
                 name,
                 f"{r['content']['asks']:,}",
-                *(_interval(r[key], "recall_at_10") for key in ("content", "ids", "trending")),
+                *(interval(r[key], "recall_at_10") for key in ("content", "ids", "trending")),
             )
             for name, r in results.items()
         ]
@@ -229,7 +229,7 @@ def markdown(claim: str, results: Mapping[str, Any]) -> str:
                 name,
                 kind,
                 f"{r['choosing']:.4f}",
-                _interval(r["telling"], "ndcg_at_10"),
+                interval(r["telling"], "ndcg_at_10"),
                 f"{r['telling']['ndcg_at_10'] / kinds['blend']['telling']['ndcg_at_10'] - 1.0:+.1%}",
                 f"{r['share']:g}",
                 f"{r['seconds']:.1f}",
@@ -240,7 +240,7 @@ def markdown(claim: str, results: Mapping[str, Any]) -> str:
     else:
         head = ("log", "model", "recall@10 (95 %)", "ndcg@10 (95 %)")
         rows = [
-            (name, model, _interval(r, "recall_at_10"), _interval(r, "ndcg_at_10"))
+            (name, model, interval(r, "recall_at_10"), interval(r, "ndcg_at_10"))
             for name, models in results.items()
             for model, r in models.items()
         ]
@@ -248,7 +248,8 @@ def markdown(claim: str, results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _interval(told: Mapping[str, Any], metric: str) -> str:
+def interval(told: Mapping[str, Any], metric: str) -> str:
+    """A metric with its bounds."""
     low, high = told[f"{metric}_interval"]
     return f"{told[metric]:.4f} ({low:.4f} to {high:.4f})"
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -75,6 +76,10 @@ class Fold:
     moving: bool
 
 
+#: Makes a contender out of a course, what a fold lets it know of that, and the half-life of trending in seconds.
+Maker = Callable[[Course, Fold, float], Contender]
+
+
 def folds(protocol: Protocol, log: Interactions, targets: npt.NDArray[np.bool_], share: float) -> list[Fold]:
     """What the protocol asks of a log, of whose rows `targets` (len(log),) can be foretold.
 
@@ -116,9 +121,13 @@ def evaluate(
     protocol: Protocol = "prequential",
     models: Sequence[str] = ("system", "trending", "item_item"),
     share: float = 0.1,
+    others: Mapping[str, Maker] = MappingProxyType({}),
     progress: Progress,
 ) -> dict[str, Any]:
     """The metrics of each model on the same asks, ready for JSON.
+
+    Args:
+        others: contenders that are no model of ours, by name, each made anew for every fold.
 
     Returns:
         `protocol`, `asks`, `trending_half_life_s` (0 where no model takes it), and under `models` for each model the
@@ -134,7 +143,7 @@ def evaluate(
     # in the rows of the course, which are those of every model: the log's own item codes are others
     whole = Course.over(data, config, popularity, [])
     all_folds = folds(protocol, whole.histories.log, whole.targets, share)
-    given: dict[str, list[Answers]] = {name: [] for name in models}
+    given: dict[str, list[Answers]] = {name: [] for name in (*models, *others)}
     half_lives = []
     for number, fold in enumerate(all_folds):
         done = number / len(all_folds)
@@ -143,16 +152,22 @@ def evaluate(
             progress(stage, done + part / len(all_folds))
 
         alone = _alone(data, config, fold, popularity, tell) if protocol == "loo" and "sequence" in models else None
-        others = _TRAINED & set(models) - ({"sequence"} if alone else set())
-        recommender = _trained(data, config, fold, popularity, tell) if others else None
+        trained = _TRAINED & set(models) - ({"sequence"} if alone else set())
+        recommender = _trained(data, config, fold, popularity, tell) if trained else None
         course = Course.over(data, config, popularity, recommender.item_ids if recommender else [])
         if recommender is not None:
             recommender.admit(course.items)
-        half_life = best_half_life(course, fold) if _TRENDING & set(models) else 0.0
+        half_life = best_half_life(course, fold) if others or _TRENDING & set(models) else 0.0
         half_lives.append(half_life)
-        for place, name in enumerate(models):
-            tell(f"asking {name}", 0.7 + 0.3 * place / len(models))
-            asked = alone if alone and name == "sequence" else contender(name, course, fold, recommender, half_life)
+        for place, name in enumerate(given):
+            tell(f"asking {name}", 0.7 + 0.3 * place / len(given))
+            asked: Contender
+            if name in others:
+                asked = others[name](course, fold, half_life)
+            elif alone and name == "sequence":
+                asked = alone
+            else:
+                asked = contender(name, course, fold, recommender, half_life)
             given[name].append(answers(asked, name, course, fold, popularity))
     progress("done", 1.0)
     return {
@@ -260,10 +275,18 @@ def _asked(course: Course, fold: Fold, config: PopularityConfig) -> Iterator[tup
         if fold.moving
         else np.array_split(fold.asks, max(1, len(fold.asks) // 64))
     )
+    known = np.arange(len(log)) if fold.moving else _first_rows(log, fold.start)[log.user]
     for rows in walk:
         if len(rows):
-            asks = Asks(log.user[rows], histories.before(rows), histories.seen_before(rows), popularity, course.allowed)
-            yield rows, asks
+            users, seen = histories.before(known[rows]), histories.seen_before(known[rows])
+            yield rows, Asks(log.user[rows], users, seen, popularity, course.allowed)
+
+
+def _first_rows(log: Interactions, start: int) -> Rows:
+    """Each user's first row from `start` on, (users,), as of which the user is as at `start`; without one, the last."""
+    first = np.full(len(log.user_ids), len(log) - 1)
+    np.minimum.at(first, log.user[start:], np.arange(start, len(log)))
+    return first
 
 
 def answers(asked: Contender, name: str, course: Course, fold: Fold, config: PopularityConfig) -> Answers:

@@ -11,7 +11,8 @@ import pytest
 
 from models.alone import QUICK
 from models.config import Reading, TrainingConfig
-from models.evaluation import MODELS, PROTOCOLS, answers, contender, evaluate, folds
+from models.contenders import Asks, Classic, Contender, Floats, Items
+from models.evaluation import MODELS, PROTOCOLS, Fold, answers, contender, evaluate, folds
 from models.popularity import PopularityConfig
 from models.training import Course
 from tests.models import world
@@ -114,6 +115,37 @@ def test_the_order_in_which_items_are_described_changes_no_metric(protocol: str)
     ]
     for name, metrics in found[0].items():
         assert found[1][name]["recall_at_10"] == pytest.approx(metrics["recall_at_10"], abs=0.05), name
+
+
+@pytest.mark.parametrize("protocol", ["temporal", "rolling"])
+def test_who_asks_at_a_split_is_known_as_of_the_split(protocol: str) -> None:
+    asked: list[tuple[Fold, Asks]] = []
+
+    def maker(_course: Course, fold: Fold, _half_life_s: float) -> Contender:
+        class Listening(Classic):
+            def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
+                asked.append((fold, asks))
+                return super().lists(asks, n)
+
+        return Listening(86_400.0)
+
+    log = world.interactions(1000)
+    report = evaluate(
+        world.data(log),
+        world.SMALL,
+        popularity=PopularityConfig(),
+        protocol=protocol,  # type: ignore[arg-type]
+        models=("trending",),
+        others={"listening": maker},
+        progress=lambda _stage, _done: None,
+    )
+    assert list(report["models"]) == ["trending", "listening"]
+    assert sum(len(asks.codes) for _, asks in asked) == report["asks"] > 0
+    for fold, asks in asked:
+        for user, seen in zip(asks.codes, asks.seen, strict=True):
+            before = log.item[: fold.start][log.user[: fold.start] == user]
+            np.testing.assert_array_equal(seen, before)
+        assert (asks.users.ts < log.ts[fold.start]).all()
 
 
 def test_a_model_that_does_not_exist_is_named_with_those_that_do() -> None:

@@ -1,0 +1,137 @@
+"""The whole stack against other recommenders, RecTools' SASRec among them, at several splits of each log.
+
+    python -m benchmarks.rolling --data DIR [--rectools PYTHON] [--sets NAME …] [--events N] [--report FILE]
+
+At each of three splits every model is made anew of what lies before it, and all are asked the same: each user who later
+likes something new is asked for it once, as known at the split, out of the whole catalogue. The stack is the shipped
+default, the same for all sets. How RecTools is had is told in `benchmarks/sasrec.py`; it learns the likes that the
+factorizations learn, in order of time, and what it cannot list is filled up with trending items, as item-item's lists
+are.
+"""
+
+import json
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import numpy as np
+import torch
+
+from benchmarks.models import SETS, Log, interval, tell
+from benchmarks.sasrec import Fit, Fitted, fitted
+from models.contenders import Classic
+from models.evaluation import DEPTH, Fold, evaluate
+from models.training import Course
+from streams.settings import Settings
+
+MODELS: Final = ("system", "trending", "item_item", "als")
+SASREC: Final = "rectools_sasrec"
+METRICS: Final = ("recall_at_10", "ndcg_at_10")
+#: The shape of our own sequence model; the rest is RecTools' default but for the batch. These logs have few users: by
+#: 32 of them an epoch learns four times as often as by RecTools' 128.
+SHAPE: Final = {
+    "n_factors": 64,
+    "n_blocks": 2,
+    "n_heads": 2,
+    "session_max_len": 50,
+    "loss": "softmax",
+    "batch_size": 32,
+}
+#: Most are never reached: the log decides how many epochs it needs.
+EPOCHS: Final = 100
+PATIENCE: Final = 3
+
+
+class Lists:
+    """Lists made beforehand, as a baseline to be filled up."""
+
+    def __init__(self, of_user: Mapping[int, Sequence[int]]) -> None:
+        self._of_user = of_user
+
+    def learn(self, user: int, item: int, ts: int, positive: bool, /) -> None:
+        """They are as old as the fit."""
+
+    def top(self, user: int, k: int, seen: Set[int], /) -> list[int]:
+        return [item for item in self._of_user.get(user, ()) if item not in seen][:k]
+
+
+class Sasrec:
+    """Makes RecTools' SASRec of what a fold lets it know; `fits` is what came of each."""
+
+    def __init__(self, python: Path) -> None:
+        self._python = python
+        self.fits: list[Fitted] = []
+
+    def __call__(self, course: Course, fold: Fold, half_life_s: float) -> Classic:
+        log = course.histories.log
+        liked = np.flatnonzero(course.targets & fold.training)
+        users = log.user[fold.asks]
+        # RecTools leaves out what it learnt, we what the user dealt with: so many more have to be in its lists
+        hidden = max(len(seen) for seen in course.histories.seen_before(fold.asks)) + int((~course.allowed).sum())
+        fit = Fit(SHAPE, EPOCHS, DEPTH + hidden, patience=PATIENCE)
+        self.fits.append(fitted(self._python, log.user[liked], log.item[liked], users, fit))
+        lists = (row[row >= 0].tolist() for row in self.fits[-1].lists)
+        return Classic(half_life_s, Lists(dict(zip(users.tolist(), lists, strict=True))))
+
+
+def measured(log: Log, rectools: Path | None) -> dict[str, Any]:
+    """Every model on the same asks of a log, and what RecTools' fits took."""
+    sasrec = Sasrec(rectools) if rectools else None
+    report = evaluate(
+        log.until(log.size),
+        log.settings.model,
+        popularity=log.settings.popularity,
+        protocol="rolling",
+        models=MODELS,
+        others={SASREC: sasrec} if sasrec else {},
+        progress=lambda stage, done: tell(f"{log.name}: {stage} {done:.0%}"),
+    )
+    fits = sasrec.fits if sasrec else []
+    return report | {"fits": [{"epochs": fit.epochs, "processor_seconds": fit.of_processor} for fit in fits]}
+
+
+def markdown(name: str, report: Mapping[str, Any]) -> str:
+    """The table of one log; its last line says how the system does against the best of the others."""
+    models = report["models"]
+    rows = [(model, *(interval(told, metric) for metric in METRICS)) for model, told in models.items()]
+    rows.append(("**system / best of the others**", *(verdict(models, metric) for metric in METRICS)))
+    head = (name, "recall@10 (95 %)", "ndcg@10 (95 %)")
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
+    epochs = ", ".join(str(fit["epochs"]) for fit in report["fits"])
+    of_rectools = f"RecTools' SASRec stopped after {epochs} epochs" if epochs else "RecTools' SASRec was left out"
+    return "\n".join(
+        [*lines, "", f"{report['asks']:,} asks at {len(report['trending_half_life_s'])} splits; {of_rectools}."]
+    )
+
+
+def verdict(models: Mapping[str, Any], metric: str) -> str:
+    """How many times the best of the others' metric the system's is, whether it is short, and whether it is sure."""
+    best = max((name for name in models if name != "system"), key=lambda name: float(models[name][metric]))
+    ours, theirs = models["system"], models[best]
+    ratio = ours[metric] / theirs[metric] if theirs[metric] else float("inf")
+    (low, high), (other_low, other_high) = ours[f"{metric}_interval"], theirs[f"{metric}_interval"]
+    apart = "apart" if low > other_high or high < other_low else "overlap"
+    short = f", **short by {1 - ratio:.1%}**" if ratio < 1 else ""
+    return f"{ratio:.2f} times {best}{short}; intervals {apart}"
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--rectools", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Python that has it.")
+@click.option("--sets", multiple=True, default=SETS, show_default=True, help="A data set; may be repeated.")
+@click.option("--events", type=click.IntRange(1), help="Take the first so many events of each.")
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here (JSON).")
+def main(data: Path, rectools: Path | None, sets: tuple[str, ...], events: int | None, report: Path | None) -> None:
+    torch.set_num_threads(1)
+    results = {}
+    for name in sets:
+        results[name] = measured(Log(name, data, Settings(), events), rectools)
+        if report:
+            report.write_text(json.dumps(results, indent=2) + "\n")
+        tell("")
+        print(markdown(name, results[name]), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
