@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models import losses
 from models.features import TokenTable
-from models.next_action import outcomes_of
+from models.labels import POSITIVE
 from models.prior import TrendTable
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
@@ -108,9 +108,14 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
         met = inside & (lesson.counted[events] > 0)
         met[~begins, 0] = False
         rated, at = events[met], torch.from_numpy(met)
-        outcomes = outcomes_of(log.action[rated], log.label[rated])
-        counted = torch.from_numpy(lesson.counted[rated])
-        return total + config.action_weight * model.next_action.loss(queries[at], of_items[at], outcomes, counted)
+        what = model.next_action.loss(
+            queries[at],
+            of_items[at],
+            torch.from_numpy(log.action[rated].astype(np.int64)),
+            torch.from_numpy((log.label[rated] == POSITIVE).astype(np.float32)),
+            torch.from_numpy(lesson.counted[rated]),
+        )
+        return total + config.action_weight * what
 
     def loss(
         queries: Tensor,

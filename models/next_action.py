@@ -41,9 +41,9 @@ class NextAction(nn.Module):
 
     @torch.inference_mode()
     def towards(self, queries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Of queries (B, dim), the vectors (B, dim + 1) whose products with items' vectors, which end in 1, are log-odds.
+        """Vectors and a number each, (B, dim + 1), out of queries (B, dim).
 
-        They are those of liking the item when it is met.
+        The vector's product with an item's, and the number, make the log-odds of liking the item when it is met.
         """
         given = torch.from_numpy(queries)
         made: npt.NDArray[np.float32] = torch.cat(

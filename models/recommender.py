@@ -372,7 +372,9 @@ class Recommender:
         head = self.networks.sequence.next_action if self.networks is not None else None
         if head is None:
             return np.full(len(of), np.nan, dtype=np.float32)
-        return head.log_odds(request.queries[0][:, :-1], request.indexes[0].vectors[:, :-1], of, items)
+        towards = head.towards(request.queries[0][:, :-1])
+        odds: Floats = _products(towards[:, :-1], request.indexes[0].vectors[:, :-1], of, items) + towards[of, -1]
+        return odds
 
     def _trust(self, items: npt.NDArray[np.int64]) -> Floats:
         """How far the networks' scores of rows (p,) can be trusted, (p,) in [0, 1), by the likes learnt from."""

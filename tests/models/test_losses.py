@@ -106,7 +106,8 @@ def test_it_knows_what_will_be_liked_of_what_is_met() -> None:
     queries = model.queries(course.histories.before(rows), vectors)
     of, items = np.repeat(np.arange(200), 90), np.tile(np.arange(90), 200)
     assert model.next_action is not None
-    odds = model.next_action.log_odds(queries, vectors, of, items)
+    towards = model.next_action.towards(queries)
+    odds = (towards[of, :-1] * vectors[items]).sum(axis=1) + towards[of, -1]
     fits = course.histories.log.user[rows][of] % 3 == items % 3
     # nine of ten are liked where the genre is the user's, and none elsewhere
     assert np.median(odds[fits]) > 1.0
