@@ -28,7 +28,7 @@ class SequenceConfig:
         stretch: windows in training are so many times as long.
         item_dropout: share of items whose id is hidden in a training step.
         calibration: of `gbce`, between 0 and 1.
-        action_weight: what foretelling the action on the next item counts beside foretelling the item; 0 leaves it out.
+        next_action: whether the action on the next item is foretold beside the item.
         warmup: steps until the learning rate is reached.
     """
 
@@ -47,7 +47,7 @@ class SequenceConfig:
     full_softmax_items: int = 2_000
     negatives: int = 1024
     calibration: float = 0.75
-    action_weight: float = 0.2
+    next_action: bool = True
     batch_tokens: int = 4096
     learning_rate: float = 1e-3
     warmup: int = 0

@@ -105,17 +105,18 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
         total = loss(queries[torch.from_numpy(asked)], vectors, targets, counted, trends, rows, drawn)
         if model.next_action is None:
             return total
+        # of nothing but the head: taught to tell likes apart as well, the networks found the next item less often
         met = inside & (lesson.counted[events] > 0)
         met[~begins, 0] = False
         rated, at = events[met], torch.from_numpy(met)
         what = model.next_action.loss(
-            queries[at],
-            of_items[at],
+            queries[at].detach(),
+            of_items[at].detach(),
             torch.from_numpy(log.action[rated].astype(np.int64)),
             torch.from_numpy((log.label[rated] == POSITIVE).astype(np.float32)),
             torch.from_numpy(lesson.counted[rated]),
         )
-        return total + config.action_weight * what
+        return total + what
 
     def loss(
         queries: Tensor,

@@ -51,7 +51,7 @@ class SequenceModel(nn.Module):
         self.blocks = nn.ModuleList(layer(config) for _ in range(config.blocks))
         self.dropout = Dropout(config.dropout)
         self.norm = nn.LayerNorm(dim)
-        self.next_action = NextAction(dim) if config.action_weight > 0 else None
+        self.next_action = NextAction(dim) if config.next_action else None
         for table in (self.actions, self.gaps, self.waits):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.05)

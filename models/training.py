@@ -392,9 +392,7 @@ def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityCon
 
 
 def _same_networks(one: TrainingConfig, other: TrainingConfig) -> bool:
-    parts = ("layers", "similarity", "reads", "dim", "blocks", "heads", "length", "temperature")
-    if (one.sequence.action_weight > 0) != (other.sequence.action_weight > 0):
-        return False
+    parts = ("layers", "similarity", "reads", "dim", "blocks", "heads", "length", "temperature", "next_action")
     return all(getattr(one.sequence, name) == getattr(other.sequence, name) for name in parts) and all(
         getattr(one.towers, name) == getattr(other.towers, name) for name in ("dim", "hidden", "temperature")
     )

@@ -88,7 +88,7 @@ def taught(parts: dict[str, Any]) -> tuple[SequenceModel, Course, npt.NDArray[np
     [
         {"layers": "hstu", "loss": "softmax", "reads": ("content", "actions", "times", "moment")},
         {"layers": "ligr", "loss": "sampled", "full_softmax_items": 0, "similarity": "cosine"},
-        {"layers": "gru", "loss": "gbce", "negatives": 64, "action_weight": 0.0},
+        {"layers": "gru", "loss": "gbce", "negatives": 64},
         {"layers": "sasrec", "loss": "softmax", "reads": ("content", "actions", "trends", "times"), "warmup": 5},
     ],
     ids=str,
