@@ -40,7 +40,6 @@ QUICK: Final = SequenceConfig(
     item_dropout=0.0,
     batch_tokens=2048,
     learning_rate=1e-3,
-    next_action=False,
     warmup=200,
     weight_decay=0.1,
     epochs=24,

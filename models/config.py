@@ -47,7 +47,7 @@ class SequenceConfig:
     full_softmax_items: int = 2_000
     negatives: int = 1024
     calibration: float = 0.75
-    next_action: bool = True
+    next_action: bool = False
     batch_tokens: int = 4096
     learning_rate: float = 1e-3
     warmup: int = 0

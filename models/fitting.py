@@ -105,7 +105,7 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
         total = loss(queries[torch.from_numpy(asked)], vectors, targets, counted, trends, rows, drawn)
         if model.next_action is None:
             return total
-        # of nothing but the head: taught to tell likes apart as well, the networks found the next item less often
+        # the networks are left to foretell items
         met = inside & (lesson.counted[events] > 0)
         met[~begins, 0] = False
         rated, at = events[met], torch.from_numpy(met)

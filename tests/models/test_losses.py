@@ -101,7 +101,7 @@ def test_whatever_it_is_made_of_it_learns_what_users_like(parts: dict[str, Any])
 
 
 def test_it_knows_what_will_be_liked_of_what_is_met() -> None:
-    model, course, vectors = taught({"layers": "sasrec", "loss": "sampled", "epochs": 24})
+    model, course, vectors = taught({"layers": "sasrec", "loss": "sampled", "epochs": 24, "next_action": True})
     rows = np.arange(1300, 1500)
     queries = model.queries(course.histories.before(rows), vectors)
     of, items = np.repeat(np.arange(200), 90), np.tile(np.arange(90), 200)
