@@ -6,6 +6,7 @@ user who asks also what came since.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from models.classics import Baseline, DecayedTrending, filled
 from models.interactions import NO_ITEM, Interactions
 from models.labels import POSITIVE
+from models.likes import Likes
 from models.popularity import Popularity
 from models.recommender import Recommender
 from models.users import UserBatch
@@ -59,12 +61,25 @@ class Contender(Protocol):
 
 @dataclass
 class System:
-    """The whole stack: all sources, the blend and the ranker."""
+    """The whole stack: all sources, the blend and the ranker.
+
+    Attributes:
+        start: the model has not learnt from the log's rows from this one on.
+    """
 
     model: Recommender
+    likes: Likes
+    start: int
+
+    def __post_init__(self) -> None:
+        self.model = copy(self.model)
+        if self.model.neighbours is not None:  # what this one follows is no news to another contender
+            self.model.neighbours = self.model.neighbours.copy()
 
     def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
-        """The model is as old as its training; users and popularity come with the asks."""
+        """The networks are as old as their training; users and popularity come with the asks."""
+        if len(rows) and self.model.neighbours is not None:
+            self.likes.follow(self.model.neighbours, max(self.start, int(rows[0])), int(rows[-1]) + 1)
 
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
         ranking = self.model.rank(asks.users, asks.popularity, allowed=asks.allowed, seen=asks.seen, n=n)

@@ -260,7 +260,7 @@ def contender(name: str, course: Course, fold: Fold, model: Recommender | None, 
     assert model is not None
     if name in ("sequence", "two_tower"):
         return Network(model, name)
-    return System(blend_alone(model) if name == "blend" else model)
+    return System(blend_alone(model) if name == "blend" else model, course.likes, fold.start)
 
 
 def _asked(course: Course, fold: Fold, config: PopularityConfig) -> Iterator[tuple[Rows, Asks]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -75,6 +75,7 @@ class Recommender:
         version: the artefact's.
         item_ids: the item of each row; new items get rows at the end.
         related: what is like each item, as of the training; None before it is looked up.
+        offsets: by `log:partition`, the offset up to which it was trained; its neighbours follow what comes after.
     """
 
     def __init__(
@@ -96,17 +97,24 @@ class Recommender:
         self.item_ids = list(item_ids)
         self.networks = networks
         self.neighbours = neighbours
+        self._learnt_from = np.zeros(0, np.float32) if neighbours is None else neighbours.likes.copy()
         self.blend = blend or Blend.prior(popularity)
         self.facts = facts or ItemFacts(config.token_buckets)
         self.ranker = ranker
         self.related = related
+        self.offsets: Mapping[str, int] = {}
         self._rows = {item_id: row for row, item_id in enumerate(self.item_ids)}
         self._trained = len(self.item_ids)
 
     @classmethod
     def trending_only(cls, popularity: PopularityConfig, config: TrainingConfig | None = None) -> Recommender:
-        """What ranks before the first model: trending items alone."""
+        """Trending items alone."""
         return cls(TRENDING_VERSION, config or TrainingConfig(), popularity, [], None)
+
+    @classmethod
+    def untaught(cls, popularity: PopularityConfig, config: TrainingConfig) -> Recommender:
+        """What ranks before the first model: trending items, and neighbours, which learn without a training."""
+        return cls(TRENDING_VERSION, config, popularity, [], None, Neighbours.none(config.neighbours))
 
     @property
     def index_name(self) -> str:
@@ -209,7 +217,7 @@ class Recommender:
             ):
                 queries.append(with_prior(_queries(model.queries, users, index.vectors[:, :-1]), 1.0))
                 indexes.append(index)
-        near = None if self.neighbours is None else self.neighbours.near(users, size, self.config.neighbours)
+        near = None if self.neighbours is None else self.neighbours.near(users, size)
         return Request(users, popularity, size, allowed[:size], table, most_seen, queries, indexes, near)
 
     def among(self, request: Request, proposals: Sequence[tuple[int, Proposals]]) -> Candidates:
@@ -255,8 +263,7 @@ class Recommender:
         save_model(networks.towers, str(folder / "two_tower.safetensors"))
         indexes = {"sequence": networks.sequence_index, "two_tower": networks.towers_index}
         tables: dict[str, npt.NDArray[Any]] = {name: index.vectors for name, index in indexes.items()}
-        tables |= {"neighbours": self.neighbours.items, "similarities": self.neighbours.similarities}
-        tables["likes"] = self.neighbours.likes
+        tables |= self.neighbours.tables()
         tables |= self.facts.tables()
         if self.related is not None:
             tables |= self.related.tables()
@@ -312,10 +319,12 @@ class Recommender:
                 ranker = Ranker.load(path, description["ranker"], config.token_buckets, config.ranker)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtefactError(f"{path}: not an artefact that this version can read: {error}") from error
-        neighbours = Neighbours(tables["neighbours"], tables["similarities"], tables["likes"])
+        neighbours = Neighbours.from_tables(tables, config.neighbours)
         networks = Networks(sequence.eval(), towers.eval(), indexes["sequence"], indexes["two_tower"])
         related = RelatedItems.from_tables(tables)
-        return cls(manifest.version, config, popularity, item_ids, networks, neighbours, blend, facts, ranker, related)
+        made = cls(manifest.version, config, popularity, item_ids, networks, neighbours, blend, facts, ranker, related)
+        made.offsets = manifest.offsets
+        return made
 
     # -- the parts of ranking
 
@@ -378,10 +387,9 @@ class Recommender:
 
     def _trust(self, items: npt.NDArray[np.int64]) -> Floats:
         """How far the networks' scores of rows (p,) can be trusted, (p,) in [0, 1), by the likes learnt from."""
-        likes = self.neighbours.likes if self.neighbours is not None else np.zeros(0, dtype=np.float32)
-        known = items < len(likes)
+        known = items < len(self._learnt_from)
         learnt = np.zeros(len(items), dtype=np.float32)
-        learnt[known] = likes[items[known]]
+        learnt[known] = self._learnt_from[items[known]]
         return learnt / (learnt + np.float32(self.config.blend.half_trust))
 
     def because(self, users: UserBatch, ranked: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from models.blend import Blend, Choices
 from models.config import RankerConfig
 from models.gate import LIST
-from models.prequential import examples_among_candidates, popularity_before, ranks_in_lists, strides
+from models.prequential import Rows, examples_among_candidates, popularity_before, ranks_in_lists, strides
 from models.ranking.examples import Examples
 from models.ranking.features import names
 from models.ranking.learning import learn
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from models.training import Course
 
 _PAST_PARTS: Final = 6
+#: Likes that neighbours follow on one walk; where there are more, one part of the past is little beside all before it.
+_MOST_FOLLOWED: Final = 20_000
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ def examples_of(course: Course, recommender: Recommender, start: int, stop: int,
     popularity = popularity_before(log, start, course.popularity, len(course.items))
     walk = strides(log, course.targets, start, stop, popularity, every=every)
     parts = [
-        examples_among_candidates(recommender, course.histories, rows, popularity, course.allowed, rng) for rows in walk
+        examples_among_candidates(recommender, course.histories, rows, popularity, course.allowed, rng)
+        for rows in _followed(course, recommender, start, stop, walk)
     ]
     return Examples.together(parts)
 
@@ -96,8 +100,7 @@ def examples_of(course: Course, recommender: Recommender, start: int, stop: int,
 def past_examples(course: Course, stop: int) -> Examples:
     """What users chose up to log row `stop` among the candidates of popularity and neighbours as of then.
 
-    Choices are taken from all over the past but its first quarter, which there was little to choose by. Neighbours
-    are as old as they get between trainings.
+    Choices are taken from all over the past but its first quarter, which there was little to choose by.
     """
     edges = np.linspace(stop // 4, stop, _PAST_PARTS + 1).astype(int).tolist()
     every = -(-int(course.targets[edges[0] : stop].sum()) // course.config.blend.past_choices)
@@ -124,8 +127,22 @@ def ranks_of_choices(
     log = course.histories.log
     recommender.admit(course.items)
     popularity = popularity_before(log, start, course.popularity, len(course.items))
+    walk = strides(log, course.targets, start, stop, popularity, every=every)
     found = [
         ranks_in_lists(recommender, course.histories, rows, popularity, course.allowed, n=LIST)
-        for rows in strides(log, course.targets, start, stop, popularity, every=every)
+        for rows in _followed(course, recommender, start, stop, walk)
     ]
     return np.concatenate([np.zeros(0, np.intp), *found])
+
+
+def _followed(course: Course, recommender: Recommender, start: int, stop: int, walk: Iterator[Rows]) -> Iterator[Rows]:
+    """The walk, with the recommender's neighbours as they are in service: they follow what was liked until then."""
+    neighbours = recommender.neighbours
+    if neighbours is not None:
+        neighbours = recommender.neighbours = course.likes.followed(start, neighbours.config)
+    following = len(course.likes.between(start, stop)) <= _MOST_FOLLOWED
+    for rows in walk:
+        if neighbours is not None and following:
+            course.likes.follow(neighbours, start, int(rows[0]))
+            start = int(rows[0])
+        yield rows

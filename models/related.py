@@ -68,7 +68,7 @@ class RelatedItems:
         )
         width = min(size, neighbours.items.shape[1])
         made.rows[:, :width] = neighbours.items[:, :width]
-        made.similarities[:, :width] = neighbours.similarities[:, :width]
+        made.similarities[:, :width] = neighbours.similarities(np.arange(len(unit)))[:, :width]
         index = VectorIndex.build(unit, unit[:256], config, seed=seed)
         lacking = np.flatnonzero(made.together < size)
         for start in range(0, len(lacking), _AT_ONCE):
@@ -112,7 +112,7 @@ class RelatedItems:
 
 
 def related(model: Recommender, row: int, allowed: npt.NDArray[np.bool_], n: int) -> Related:
-    """At most `n` items like the one of that row; none before there is a model.
+    """At most `n` items like the one of that row; before there is a model, those alone that were liked with it.
 
     Args:
         allowed: (rows,) whether an item may be shown.
@@ -124,10 +124,9 @@ def related(model: Recommender, row: int, allowed: npt.NDArray[np.bool_], n: int
 def _searched(model: Recommender, row: int, allowed: npt.NDArray[np.bool_], n: int) -> Related:
     rows = np.zeros(0, np.int64)
     similarities = np.zeros(0, np.float32)
-    if model.neighbours is not None and row < len(model.neighbours.items):
-        near = model.neighbours.items[row]
-        kept = (near >= 0) & allowed[np.maximum(near, 0)]
-        rows, similarities = near[kept][:n].astype(np.int64), model.neighbours.similarities[row][kept][:n]
+    if model.neighbours is not None:
+        near, alike = model.neighbours.nearest(row)
+        rows, similarities = near[allowed[near]][:n].astype(np.int64), alike[allowed[near]][:n]
     together = len(rows)
     if model.networks is not None and together < n:
         unit = _unit(model.networks.towers_index.vectors[:, :-1])

@@ -28,6 +28,7 @@ from models.gate import scores, verdict
 from models.index import IndexRefused, VectorIndex
 from models.inference.skew import Spread
 from models.interactions import NO_ITEM, Interactions
+from models.likes import Likes
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
 from models.prequential import popularity_before, targets_of
@@ -129,6 +130,8 @@ def train(
     for half, its_blend, its_ranker in zip(studied.halves, studied.crossed, rankers, strict=True):
         candidate.blend, candidate.ranker = its_blend, its_ranker
         mine.append(ranks_of_choices(course, candidate, *half))
+    # the first model has to beat trending alone: on few likes it may lose a little to the neighbours that stand in for
+    # it, but learns what they cannot
     rivals = {"trending_": Recommender.trending_only(popularity, config)}
     if before is not None:
         rivals["incumbent_"] = before
@@ -186,6 +189,7 @@ class Course:
     allowed: npt.NDArray[np.bool_]
     histories: Histories
     targets: npt.NDArray[np.bool_]
+    likes: Likes
 
     @classmethod
     def over(
@@ -210,6 +214,7 @@ class Course:
             np.array([item.available for item in items], dtype=bool),
             histories,
             targets_of(histories),
+            Likes(log, len(items)),
         )
 
     def held_out_from(self, trained_through: int | None) -> int:
@@ -358,8 +363,7 @@ class Course:
 
     def neighbours(self, stop: int) -> Neighbours:
         """Who goes with whom as of log row `stop`."""
-        log, liked = self.histories.log, np.flatnonzero(self.targets[:stop])
-        return Neighbours.of(log.user[liked], log.item[liked], len(self.items), self.config.neighbours)
+        return self.likes.counted(stop, self.config.neighbours)
 
     @torch.no_grad()
     def _vectors(self, encode: Callable[[torch.Tensor, TokenTable], torch.Tensor]) -> Floats:

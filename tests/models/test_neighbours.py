@@ -27,10 +27,51 @@ def test_similarities_are_damped_cosines_of_who_liked_both(log: list[tuple[int, 
     liked_by = [{user for user, item in log if item == row} for row in range(7)]
     for one, other in itertools.permutations(range(7), 2):
         both = len(liked_by[one] & liked_by[other])
-        found = dict(zip(made.items[one].tolist(), made.similarities[one].tolist(), strict=True)).get(other, 0.0)
+        found = _similarity(made, one, other)
         expected = both / math.sqrt(len(liked_by[one]) * (len(liked_by[other]) + 3.0)) if both else 0.0
         assert found == pytest.approx(expected, rel=1e-5)
     assert made.likes.tolist() == [len(each) for each in liked_by]
+
+
+@settings(max_examples=60, deadline=None)
+@given(likes, st.integers(0, 30))
+def test_likes_followed_one_by_one_count_as_all_at_once(log: list[tuple[int, int]], known: int) -> None:
+    users, items = (np.array([pair[n] for pair in log], dtype=np.int32) for n in (0, 1))
+    for window in (2, 50):
+        config = replace(CONFIG, window=window)
+        followed = Neighbours.of(users[:known], items[:known], int(items[:known].max(initial=-1)) + 1, config)
+        for at in range(known, len(log)):
+            before = [item for user, item in log[:at] if user == log[at][0]]
+            followed.follow(log[at][1], np.array(before, dtype=np.int32))
+        made = Neighbours.of(users, items, 7, config)
+        for one, other in itertools.permutations(range(7), 2):
+            assert _similarity(followed, one, other) == pytest.approx(_similarity(made, one, other), rel=1e-6)
+
+
+def test_where_a_row_is_full_what_is_least_like_gives_way() -> None:
+    users, items = np.array([0, 0, 1, 1, 2, 2, 3, 4]), np.array([0, 1, 0, 1, 0, 2, 2, 2])
+    made = Neighbours.of(users, items, 5, replace(CONFIG, size=2))
+    assert made.items[0].tolist() == [1, 2]
+    made.follow(4, np.array([0]))  # liked less often than 2, so that one like says more
+    assert made.items[0].tolist() == [1, 4]
+    assert made.items[4].tolist() == [0, -1]
+    made.follow(3, np.array([1, 0]))
+    made.follow(2, np.array([0]))
+    assert sorted(made.items[0].tolist()) == [1, 3], "nor does it come back for as little"
+
+
+def test_neighbours_survive_an_artefact() -> None:
+    rng = np.random.default_rng(1)
+    users, items = np.repeat(np.arange(20), 30), np.concatenate([rng.permutation(60)[:30] for _ in range(20)])
+    made = Neighbours.of(users, items, 61, CONFIG)
+    again = Neighbours.from_tables(made.tables(), CONFIG)
+    for name in ("items", "counts", "likes"):
+        np.testing.assert_array_equal(getattr(made, name), getattr(again, name))
+
+
+def _similarity(made: Neighbours, one: int, other: int) -> float:
+    row = made.similarities(np.array([one]))[0] if one < len(made.items) else np.zeros(0)
+    return float(row[made.items[one] == other].sum()) if len(row) else 0.0
 
 
 def test_what_one_user_alone_liked_does_not_crowd_out_what_many_did() -> None:
@@ -52,7 +93,7 @@ def test_a_user_is_near_to_what_goes_with_the_last_likes(monkeypatch: pytest.Mon
     users.strengths[0, -2:] = [0.9, 0.1]
     for table in (0, 1 << 20):  # sorted, and in a table
         monkeypatch.setattr("models.neighbours._MAX_TABLE", table)
-        near = made.near(users, 8, CONFIG)
+        near = made.near(users, 8)
         of, items, similarities = near.pairs()
         assert (of.tolist(), items.tolist()) == ([0], [3]), "item 4 was not liked"
         logs = near.logarithms(np.array([0, 0, 1]), np.array([3, 2, 3]))
