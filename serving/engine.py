@@ -83,7 +83,7 @@ class Engine:
                 raise SettingsError(f"{who}: there is no pipeline {pipeline!r}; known are {', '.join(self.pipelines)}")
         self._names = {name: _Names(each.source_names) for name, each in self.pipelines.items()}
         self._artefacts = ArtefactStore(settings.data_dir / "artefacts")
-        self._next: Recommender | None = Recommender.trending_only(settings.popularity, settings.model)
+        self._next: Recommender | None = Recommender.untaught(settings.popularity, settings.model)
         self._ranker: Ranker | None = None
         self._one_at_a_time = asyncio.Lock()  # what changes the ranker, and what ranks with it
 
@@ -123,6 +123,7 @@ class Engine:
         async with self._one_at_a_time:
             # the trends first: an item has its number before it has statistics, so the catalogue then knows them all
             changed_trends = await self._trends.sync()
+            likes = self._trends.likes.drain()
             await self.catalogue.sync()
             if self._next is not None:
                 model, self._next = self._next, None
@@ -134,6 +135,8 @@ class Engine:
             elif self._ranker is not None:
                 self._ranker.take_items(self.catalogue.drain_changed())
                 self._ranker.take_trends(changed_trends)
+                if likes:
+                    await asyncio.to_thread(self._ranker.take_likes, likes)
 
     async def lists(
         self,

@@ -19,6 +19,7 @@ from serving.pipeline.query import Query
 from serving.user_batches import UserBatches
 from streams.catalogue import Catalogue, decode_profile, segments_of
 from streams.events import UserRecord
+from streams.likes import Liked
 from streams.settings import Settings
 from streams.trends import EVERYONE, Floats, Trends
 from streams.user_states import UserState
@@ -75,6 +76,7 @@ class Ranker:
         self.items = ItemTable([settings.pipeline, *settings.pipelines.values()])
         self.take_items(range(len(catalogue)))
         self.take_trends(trends.all())
+        self.take_likes(trends.likes.all())
 
     @property
     def length(self) -> int:
@@ -115,6 +117,15 @@ class Ranker:
             known = numbers < len(self._rows)
             self._popularity[segment].put(self._rows[numbers[known]], records[known])
             self._newest_ts = max(self._newest_ts, int(records[:, 0].max(initial=0)))
+
+    def take_likes(self, likes: Iterable[Liked]) -> None:
+        """Have the neighbours follow what was liked; what the model was trained on is counted already."""
+        neighbours = self.model.neighbours
+        if neighbours is None:
+            return
+        for place, offset, number, before in likes:
+            if offset >= self.model.offsets.get(place, 0) and number < len(self._rows):
+                neighbours.follow(int(self._rows[number]), self._known_rows(before))
 
     def rank(
         self, pipeline: Pipeline, states: Sequence[UserState], moments: Sequence[int], size: int

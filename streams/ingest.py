@@ -129,7 +129,7 @@ async def ingest(reads: Reads, log_id: str, store: Store, lane: Lane) -> Ingeste
     done = Ingested(reads.causes, reads.dead)
     async with lane.users:
         lane.unsettled.append(batch.first_offset)
-        verdicts, segments = await store.apply_users(fence, reads.events, unsettled=min(lane.unsettled))
+        verdicts, segments, likes = await store.apply_users(fence, reads.events, unsettled=min(lane.unsettled))
         if reads.follows:
             await store.follow(reads.follows)
     async with lane.items:
@@ -143,7 +143,7 @@ async def ingest(reads: Reads, log_id: str, store: Store, lane: Lane) -> Ingeste
                 if verdict != COPY and event.item != NO_ITEM:
                     positive = event.grade.label == POSITIVE
                     item_events.append(ItemEvent(event.offset, event.item, event.ts, positive, segments[user]))
-        await store.apply_items(batch.partition, fence, batch.last_offset, item_events, tallies)
+        await store.apply_items(batch.partition, fence, batch.last_offset, item_events, tallies, likes)
         lane.unsettled.popleft()
     _log_dead(done.dead)
     return done

@@ -111,6 +111,9 @@ class IngestSettings(Section):
     follows_max: Positive = Field(200, description="of those whom a user follows, how many are kept")
     seen_max: Positive = Field(5000, description="items remembered as seen by each user")
     recent_event_ids: Positive = Field(128, description="event ids remembered of each user, to know a copy by")
+    likes_bytes: Positive = Field(
+        8_388_608, description="of the newest likes, what each partition keeps for neighbours that follow them"
+    )
     histogram_half_life_s: PositiveSeconds = Field(
         2_592_000.0, description="event time after which an entry of a user's histogram counts half"
     )

@@ -23,6 +23,7 @@ from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError, RedisError
 
 from models.labels import POSITIVE, Action
+from streams.likes import Like, pack_likes
 from streams.packing import RECORD, ItemEvent, UserEvent, pack, pack_item_events, pack_user_events
 from streams.settings import Settings
 from streams.user_states import UserState, user_states
@@ -37,6 +38,11 @@ _SCRIPTS: Final = Path(__file__).parent / "lua"
 
 #: Of so many newest events of each of those followed, what was liked counts.
 _FRIENDS_EVENTS: Final = 20
+
+_OF_PARTITION: Final = ("statistics", "changes", "meta", "likes")
+_FENCE: Final = "fence:"
+#: What else a partition's `meta` holds.
+_NO_TOTALS: Final = (b"version", b"likes", b"likes_bytes")
 
 #: Verdicts of `apply_users` on an event.
 APPLIED, REDELIVERED, COPY = "a", "r", "d"
@@ -126,7 +132,7 @@ class Store:
 
     async def apply_users(
         self, fence: str, events: dict[str, list[UserEvent]], *, unsettled: int
-    ) -> tuple[dict[str, str], dict[str, list[str]]]:
+    ) -> tuple[dict[str, str], dict[str, list[str]], list[Like]]:
         """Apply events, of one batch or of several that follow on each other, to their users' state.
 
         Args:
@@ -134,7 +140,8 @@ class Store:
                 no redelivery asks for a verdict again.
 
         Returns:
-            Per user a string of verdicts (`APPLIED`, `REDELIVERED`, `COPY`), one character an event, and the segments.
+            Per user a string of verdicts (`APPLIED`, `REDELIVERED`, `COPY`), one character an event, and the segments;
+            and what was liked.
         """
         ingest = self._settings.ingest
         half_life_ms = ingest.histogram_half_life_s * 1000.0
@@ -144,6 +151,7 @@ class Store:
             ingest.recent_event_ids,
             ingest.histogram_max,
             half_life_ms,
+            self._settings.model.neighbours.window,
         ]
         calls = []
         for users in self._per_call(events):
@@ -152,15 +160,22 @@ class Store:
             calls.append((keys, [pack([fence, unsettled, limits, names, numbers]), records]))
         verdicts: dict[str, str] = {}
         segments: dict[str, list[str]] = {}
+        likes: list[Like] = []
         answers = await self._run("apply_users", calls)
-        for users, (flat, packed_segments) in zip(self._per_call(events), answers, strict=True):
+        for users, (flat, packed_segments, liked) in zip(self._per_call(events), answers, strict=True):
             text = flat.decode()
             at = 0
             for user, joined in zip(users, packed_segments, strict=True):
                 verdicts[user] = text[at : at + len(events[user])]
                 at += len(events[user])
                 segments[user] = joined.decode().split("\x1f") if joined else []
-        return verdicts, segments
+            if liked:
+                every = [event for user in users for event in events[user]]
+                likes += [
+                    Like(every[place].offset, every[place].item, before)
+                    for place, before in zip(liked[::2], liked[1::2], strict=True)
+                ]
+        return verdicts, segments, likes
 
     async def read_users(
         self, users: Sequence[str], *, histogram: int, length: int, publish: bool = True, friends: int = 0
@@ -263,32 +278,40 @@ class Store:
         last_offset: int,
         events: Sequence[ItemEvent],
         tallies: Sequence[tuple[int, str]],
+        likes: Sequence[Like] = (),
     ) -> None:
         """Count events into a partition's statistics; a tally is an offset and the name of a total to add one to."""
         config = self._settings.popularity
         scales = [[1000.0 * seconds for seconds in some] for some in (config.half_lives_s, config.windows_s)]
-        keys = self.partition_keys(partition, "statistics", "changes", "meta")
+        keys = self.partition_keys(partition, *_OF_PARTITION)
         offsets = [event.offset for event in events] + [offset for offset, _ in tallies]
         before: int | None = min(offsets, default=last_offset) - 1
         while before is not None and before < last_offset:
             fields, records = pack_item_events((event for event in events if event.offset > before), config)
             totals = Counter(name for offset, name in tallies if offset > before)
             flat = [part for total in totals.items() for part in total]
-            arguments = [fence, last_offset, before, pack(scales), pack(fields), records, *flat]
+            liked = pack_likes(fence.removeprefix(_FENCE), [like for like in likes if like.offset > before])
+            kept = self._settings.ingest.likes_bytes
+            arguments = [fence, last_offset, before, pack(scales), pack(fields), records, liked, kept, *flat]
             # a part of a batch delivered again may be counted already: then what comes after it is
             [before] = await self._run("apply_items", [(keys, arguments)])
 
-    async def read_items(self, partition: int, known: int) -> tuple[int, dict[str, tuple[list[int], bytes]]]:
-        """What changed in a partition's statistics after version `known`.
+    async def read_items(
+        self, partition: int, known: int, batches: int = 0
+    ) -> tuple[int, dict[str, tuple[list[int], bytes]], int, list[bytes]]:
+        """What changed in a partition's statistics after version `known`, and what was liked after so many batches.
 
         Returns:
-            The version read up to, and per segment ("" for all users) the item numbers and their records, packed.
+            The version read up to, per segment ("" for all users) the item numbers and their records, packed; how many
+            batches of likes there were, and those not known that are still kept, packed.
         """
-        keys = self.partition_keys(partition, "statistics", "changes", "meta")
+        keys = self.partition_keys(partition, *_OF_PARTITION)
+        likes: list[bytes] = []
         changed: dict[str, tuple[list[int], list[bytes]]] = {}
         newest = -1
         while known != newest:
-            [(known, newest, *rest)] = await self._run("read_items", [(keys, [known, 20_000])])
+            [(known, newest, batches, liked, *rest)] = await self._run("read_items", [(keys, [known, 20_000, batches])])
+            likes += liked
             rows: Iterable[tuple[bytes, bytes]]
             if rest:
                 rows = list(zip(rest[0][::2], rest[0][1::2], strict=True))
@@ -300,7 +323,8 @@ class Store:
                 numbers, records = changed.setdefault(segment, ([], []))
                 numbers.append(int(item))
                 records.append(record)
-        return known, {segment: (numbers, b"".join(records)) for segment, (numbers, records) in changed.items()}
+        packed = {segment: (numbers, b"".join(records)) for segment, (numbers, records) in changed.items()}
+        return known, packed, batches, likes
 
     async def totals(self) -> dict[str, int]:
         """Totals over all partitions: `applied`, `copies`, `dead_letters`, …"""
@@ -308,7 +332,7 @@ class Store:
         for partition in range(self._settings.partitions):
             [meta] = self.partition_keys(partition, "meta")
             for name, value in (await self.client.hgetall(meta)).items():
-                if not name.startswith(b"fence:") and name != b"version":
+                if not name.startswith(_FENCE.encode()) and name not in _NO_TOTALS:
                     totals[name.decode()] = totals.get(name.decode(), 0) + int(value)
         return totals
 
@@ -393,7 +417,7 @@ class Store:
 
 def fence_field(log: str, partition: int) -> str:
     """The name of the fence of one partition of one log."""
-    return f"fence:{log}:{partition}"
+    return f"{_FENCE}{log}:{partition}"
 
 
 def _sha(script: str) -> str:

@@ -1,4 +1,4 @@
-"""Trends: one process's view of the item statistics of all partitions, overall and by segment, by item number."""
+"""Trends: one process's view of the item statistics of all partitions, by segment and item number, and of new likes."""
 
 import asyncio
 
@@ -6,11 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from models.popularity import PopularityConfig, merged
+from streams.likes import NewestLikes
 from streams.settings import Settings
 from streams.state import Store
 
 #: The segment of all users.
 EVERYONE = ""
+
+#: So many likes are followed when a model goes into service: about a second of it.
+_MOST_LIKES = 10_000
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,20 +39,28 @@ class _Segment:
 
 
 class Trends:
-    """The item statistics as of the last `sync`."""
+    """The item statistics as of the last `sync`.
+
+    Attributes:
+        likes: the newest likes as of then.
+    """
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._config: PopularityConfig = settings.popularity
         self._versions = [0] * settings.partitions
+        self._batches = [0] * settings.partitions
         self._segments: dict[str, _Segment] = {}
+        self.likes = NewestLikes(_MOST_LIKES)
 
     async def sync(self) -> dict[str, tuple[npt.NDArray[np.intp], Floats]]:
         """Take in what changed; returns per segment the item numbers (k,) and their records (k, width)."""
         touched: dict[str, set[int]] = {}
-        reads = await asyncio.gather(*(self._store.read_items(p, known) for p, known in enumerate(self._versions)))
-        for partition, (version, changed) in enumerate(reads):
-            self._versions[partition] = version
+        known = zip(self._versions, self._batches, strict=True)
+        reads = await asyncio.gather(*(self._store.read_items(p, *each) for p, each in enumerate(known)))
+        for partition, (version, changed, batches, likes) in enumerate(reads):
+            self._versions[partition], self._batches[partition] = version, batches
+            self.likes.take(likes)
             for segment, (numbers, packed) in changed.items():
                 table = self._segments.setdefault(segment, _Segment(len(self._versions), self._config.width))
                 table.put(partition, numbers, packed)

@@ -1,7 +1,9 @@
 -- Counts one partition's events into its item statistics; the partition's fence moves in the same call.
--- KEYS: statistics (hash), changes (list: per version the fields it changed, msgpack), meta (hash), of one partition.
+-- KEYS: statistics (hash), changes (list: per version the fields it changed, msgpack), meta (hash), likes (list), of one
+--   partition.
 -- ARGV: fence field, last offset of the batch, the offset that it follows, half-lives and windows in ms (msgpack),
---   fields to count into (msgpack), per field the record of what to add, packed; then names of totals with their counts
+--   fields to count into (msgpack), per field the record of what to add, packed; likes, packed, and how many bytes of
+--   them are kept; then names of totals with their counts
 -- Returns the fence where it lies within the batch or after it, so that nothing was done.
 -- The arithmetic is that of models/popularity.py; a record counted apart is added like the events in it.
 
@@ -60,6 +62,13 @@ if #fields > 0 then
   redis.call('RPUSH', changes, ARGV[5])
   redis.call('LTRIM', changes, -versions_kept, -1)
 end
-for i = 7, #ARGV, 2 do redis.call('HINCRBY', meta, ARGV[i], ARGV[i + 1]) end
+local likes = ARGV[7]
+if #likes > 0 then
+  redis.call('RPUSH', KEYS[4], likes)
+  redis.call('HINCRBY', meta, 'likes', 1)
+  local bytes = redis.call('HINCRBY', meta, 'likes_bytes', #likes)
+  while bytes > tonumber(ARGV[8]) do bytes = redis.call('HINCRBY', meta, 'likes_bytes', -#redis.call('LPOP', KEYS[4])) end
+end
+for i = 9, #ARGV, 2 do redis.call('HINCRBY', meta, ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', meta, ARGV[1], ARGV[2])
 return false

@@ -1,21 +1,24 @@
 -- Applies the events of several users to their own state; each user's fence moves in the same call.
 -- KEYS: per user: state (hash), recent (string); their layout is told in docs/architecture.md.
 -- ARGV[1], msgpack: {fence field, first offset not settled, {limits}, {name, ...}, {number, ...}}
---   limits: {actions, items seen, event ids, histogram entries, half-life in ms}
+--   limits: {actions, items seen, event ids, histogram entries, half-life in ms, likes}
 --   names: the histogram fields that the call needs, each once
 --   numbers, per user: newest ts in ms, how many names and events it has, its names' places among all; per event:
 --   offset, weight as of the newest ts, its names' count and places among the user's names
 -- ARGV[2]: per event what `recent` keeps of it.
--- Returns {verdicts, {segments per user}}: per event 'a' applied now, 'r' applied by an earlier delivery, 'd' a copy.
+-- Returns {verdicts, {segments per user}, {event, likes before, ...}}: per event 'a' applied now, 'r' applied by an
+--   earlier delivery, 'd' a copy; of each that is the user's like of an item the place among all events, and the likes
+--   before it: per like the item and the first half of the event's id, by which a redelivery finds it again.
 -- What costs here is the count of calls and of Lua objects, hence the flat numbers and the few commands for a user.
 
 local fence_field, unsettled, limits, names, numbers = unpack(cmsgpack.unpack(ARGV[1]))
-local sequence_max, seen_max, ids_max, histogram_max, half_life = unpack(limits)
-local binary, size = ARGV[2], 28
+local sequence_max, seen_max, ids_max, histogram_max, half_life, likes_max = unpack(limits)
+local binary, size, like_size = ARGV[2], 28, 8
 local at, byte = 1, 1
-local verdicts, segments = {}, {}
+local verdicts, segments, told = {}, {}, {}
 -- filled anew for each user
-local fields, writes, added = {fence_field, 'landmark', 'segments'}, {fence_field}, {}
+local fields, writes, added = {fence_field, 'landmark', 'segments', 'likes'}, {fence_field}, {}
+local given = #fields
 
 -- As many fields in one command as the Lua stack holds.
 local function get(key, n)
@@ -83,9 +86,10 @@ local function compact(state, recent)
   redis.call('HSET', state, 'seen', string.sub(seen, -4 * seen_max))
 end
 
-local function holds(ids, id)
-  local found = string.find(ids, id, 1, true)
-  while found and found % size ~= 1 do found = string.find(ids, id, found + 1, true) end
+-- Where a record begins with these bytes.
+local function find(records, bytes, width)
+  local found = string.find(records, bytes, 1, true)
+  while found and found % width ~= 1 do found = string.find(records, bytes, found + 1, true) end
   return found
 end
 
@@ -109,9 +113,9 @@ end
 for u = 1, #KEYS / 2 do
   local state, recent = KEYS[2 * u - 1], KEYS[2 * u]
   local newest, n_names, n_events = numbers[at], numbers[at + 1], numbers[at + 2]
-  for i = 1, n_names do fields[3 + i], added[i] = names[numbers[at + 2 + i]], 0 end
+  for i = 1, n_names do fields[given + i], added[i] = names[numbers[at + 2 + i]], 0 end
   at = at + 3 + n_names
-  local known = get(state, 3 + n_names)
+  local known = get(state, given + n_names)
   local fence, landmark, copies, old = tonumber(known[1] or -1), tonumber(known[2]), nil, ''
   if known[1] then
     if not fence then fence, copies = parse_fence(known[1]) end
@@ -121,12 +125,17 @@ for u = 1, #KEYS / 2 do
     if all then redis.call('SET', recent, (string.gsub(all, '........(....................)', '\0\0\0\0\0\0\0\0%1'))) end
   end
   local kept, is_new, last, weighty = {}, n_events > 1 and {} or nil, fence, false
+  local likes, liked = known[4] or '', false
   for _ = 1, n_events do
     local offset, weight, n = numbers[at], numbers[at + 1], numbers[at + 2]
     local id = string.sub(binary, byte, byte + 7)
+    local like = string.byte(binary, byte + 13) == 1 and string.sub(binary, byte + 8, byte + 11) .. string.sub(id, 1, 4)
     if offset <= fence then
-      verdicts[#verdicts + 1] = copies and copies[offset] and 'd' or 'r'
-    elseif is_new and is_new[id] or holds(old, id) then
+      local copy = copies and copies[offset]
+      verdicts[#verdicts + 1] = copy and 'd' or 'r'
+      local found = like and not copy and find(likes, like, like_size)
+      if found then told[#told + 1], told[#told + 2] = #verdicts - 1, string.sub(likes, 1, found - 1) end
+    elseif is_new and is_new[id] or find(old, id, size) then
       verdicts[#verdicts + 1] = 'd'
       last, copies = offset, copies or {}
       copies[offset] = true
@@ -136,6 +145,10 @@ for u = 1, #KEYS / 2 do
       if is_new then is_new[id] = true end
       for i = at + 3, at + 2 + n do added[numbers[i]] = added[numbers[i]] + weight end
       weighty = weighty or n > 0
+      if like and not find(likes, string.sub(like, 1, 4), like_size) then
+        told[#told + 1], told[#told + 2] = #verdicts - 1, likes
+        likes, liked = string.sub(likes .. like, -like_size * likes_max), true
+      end
     end
     at, byte = at + 3 + n, byte + size
   end
@@ -149,19 +162,22 @@ for u = 1, #KEYS / 2 do
       if not landmark or (newest - landmark) / half_life > 32 then
         if landmark then
           move_landmark(state, landmark, newest)
-          known = get(state, 3 + n_names)
+          known = get(state, given + n_names)
         end
         landmark, writes[3], writes[4], n = newest, 'landmark', newest, 4
       end
       local scale = 2 ^ ((newest - landmark) / half_life)
       for i = 1, scale > 2 ^ -40 and n_names or 0 do
         if added[i] > 0 then
-          local so_far = known[3 + i]
-          writes[n + 1] = fields[3 + i]
+          local so_far = known[given + i]
+          writes[n + 1] = fields[given + i]
           writes[n + 2] = struct.pack('<d', added[i] * scale + (so_far and struct.unpack('<d', so_far) or 0))
           n = n + 2
         end
       end
+    end
+    if liked then
+      writes[n + 1], writes[n + 2], n = 'likes', likes, n + 2
     end
     if set(state, n) > 0 and redis.call('HLEN', state) > histogram_max * 1.25 then keep_heaviest(state) end
     if #kept > 0 and redis.call('APPEND', recent, table.concat(kept)) > size * (sequence_max + 2 * ids_max) then
@@ -170,4 +186,4 @@ for u = 1, #KEYS / 2 do
   end
   segments[u] = known[3] or ''
 end
-return {table.concat(verdicts), segments}
+return {table.concat(verdicts), segments, told}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 
 from models.config import TrainingConfig
 from models.labels import Action
+from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
 from models.recommender import Recommender
 from serving.explanation import Explanation
 from serving.pipeline.pipeline import Pipeline
 from serving.ranker import SEGMENT_SUPPORT, Ranker
 from streams.catalogue import Catalogue, keep_items
+from streams.likes import Like
 from streams.packing import RECORD, ItemEvent
 from streams.pipeline_settings import PipelineSettings
 from streams.settings import ListSettings, Settings
@@ -55,8 +58,19 @@ class Bench:
         self._offset += times
         await self.store.apply_items(0, f"fence:{LOG}:0", self._offset - 1, events, [])
 
+    async def likes(self, *pairs: tuple[str, Sequence[str]]) -> None:
+        """Users' likes of an item, after others."""
+        numbers = self.catalogue.numbers
+        for name, before in pairs:
+            liked = b"".join(struct.pack("<II", numbers[each], 0) for each in before)
+            event = ItemEvent(self._offset, numbers[name], NOW, True, [])
+            like = Like(self._offset, numbers[name], liked)
+            await self.store.apply_items(0, f"fence:{LOG}:0", self._offset, [event], [], [like])
+            self._offset += 1
+
     async def ranker(self, model: Recommender | None = None) -> Ranker:
         await self.trends.sync()
+        self.trends.likes.drain()
         model = model or Recommender.trending_only(PopularityConfig(), TrainingConfig())
         return Ranker(model, self.catalogue, self.trends, self.settings)
 
@@ -66,6 +80,7 @@ class Bench:
         await self.catalogue.sync()
         ranker.take_items(self.catalogue.drain_changed())
         ranker.take_trends(changed)
+        ranker.take_likes(self.trends.likes.drain())
 
     @property
     def pipeline(self) -> Pipeline:
@@ -134,6 +149,55 @@ def test_a_models_rows_need_not_be_the_item_numbers(make_settings: MakeSettings)
         assert "elsewhere" not in bench.catalogue.numbers
 
     on_bench(make_settings(), work)
+
+
+def test_neighbours_follow_likes_and_a_new_model_counts_none_twice(make_settings: MakeSettings) -> None:
+    async def work(bench: Bench) -> None:
+        await bench.describe("a", "b", "c")
+        await bench.likes(("a", []), ("b", ["a"]))
+        ranker = await bench.ranker(Recommender.untaught(PopularityConfig(), TrainingConfig()))
+        await bench.refresh(ranker)
+        assert pairs(ranker) == {("a", "b"): 1}
+        await bench.describe("d", start=3)
+        await bench.likes(("a", []), ("c", ["a"]), ("d", ["a", "c"]))
+        await bench.refresh(ranker)
+        assert pairs(ranker) == {("a", "b"): 1, ("a", "c"): 1, ("a", "d"): 1, ("c", "d"): 1}
+        assert [name for name, _, _ in await related(bench, ranker, "d")] == ["c", "a"], "a was liked more often"
+        # trained on the first three, in rows of its own
+        config = TrainingConfig()
+        neighbours = Neighbours.of(np.array([0, 0, 1]), np.array([2, 0, 2]), 3, config.neighbours)
+        model = Recommender("v1", config, PopularityConfig(), ["b", "elsewhere", "a"], None, neighbours)
+        model.offsets = {f"{LOG}:0": 3}
+        swapped = await bench.ranker(model)
+        await bench.refresh(swapped)
+        assert pairs(swapped) == pairs(ranker)
+        assert degrees(swapped) == degrees(ranker) == {"a": 2, "b": 1, "c": 1, "d": 1}
+
+    async def related(bench: Bench, ranker: Ranker, name: str) -> list[tuple[str, float, str]]:
+        found = ranker.related(bench.catalogue.numbers[name], 5)
+        return [(bench.catalogue.ids[number], similarity, source) for number, similarity, source in found]
+
+    on_bench(make_settings(), work)
+
+
+def pairs(ranker: Ranker) -> dict[tuple[str, str], int]:
+    """How often items were liked together, by their names."""
+    model, counted = ranker.model, ranker.model.neighbours
+    assert counted is not None
+    rows, places = np.nonzero(counted.items >= 0)
+    found = {
+        (model.item_ids[row], model.item_ids[counted.items[row, place]]): int(counted.counts[row, place])
+        for row, place in zip(rows.tolist(), places.tolist(), strict=True)
+    }
+    assert {(other, one): count for (one, other), count in found.items()} == found
+    return {pair: count for pair, count in found.items() if pair == tuple(sorted(pair))}
+
+
+def degrees(ranker: Ranker) -> dict[str, int]:
+    """How many likes of each item were counted."""
+    assert ranker.model.neighbours is not None
+    named = zip(ranker.model.item_ids, ranker.model.neighbours.likes.tolist(), strict=False)
+    return {name: int(count) for name, count in named if count}
 
 
 def test_a_withdrawn_item_leaves_the_next_list_and_may_come_back(make_settings: MakeSettings) -> None:

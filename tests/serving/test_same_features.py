@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from models.candidates import Candidates
 from models.config import TrainingConfig
 from models.features import profile_tokens
 from models.interactions import DEVICES
+from models.neighbours import Neighbours
 from models.popularity import Popularity
 from models.prequential import popularity_before
 from models.ranking.facts import ItemFacts
@@ -86,6 +88,10 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
     asked = len(interactions) - USERS + np.arange(USERS)
     assert (interactions.ts[asked] > NOW + 150 * 5 * MINUTE).all() and len(interactions.shown.ts) > 15
 
+    def nobody() -> Neighbours:
+        """Neighbours that have everything to follow, of users whose every action counts."""
+        return Neighbours.none(replace(config.neighbours, liked=0.0))
+
     async def served() -> tuple[np.ndarray, Candidates]:
         """The features of all items for each user when the visit came, and which candidates these are."""
         store = Store(settings)
@@ -99,7 +105,7 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
             trends = Trends(store, settings)
             await trends.sync()
             await known.sync()
-            model = Recommender("", config, settings.popularity, course.histories.log.item_ids, None)
+            model = Recommender("", config, settings.popularity, course.histories.log.item_ids, None, nobody())
             model.facts = course.facts_before(int(asked[0]))
             ranker = Ranker(model, known, trends, settings)
             users = [interactions.user_ids[code] for code in interactions.user[asked]]
@@ -128,12 +134,14 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
     mine, candidates = asyncio.run(served())
     facts = course.facts_before(int(asked[0]))
     popularity = popularity_before(course.histories.log, int(asked[0]), settings.popularity, ITEMS)
-    model = Recommender("", config, settings.popularity, course.histories.log.item_ids, None, facts=facts)
+    model = Recommender("", config, settings.popularity, course.histories.log.item_ids, None, nobody(), facts=facts)
+    assert model.neighbours is not None
+    course.likes.follow(model.neighbours, 0, int(asked[0]))
     theirs, others = described(model, course.histories.before(asked), popularity, facts)
     np.testing.assert_array_equal(candidates.items, others.items)
     for column, name in enumerate(names(settings.popularity, facts.number_names)):
         np.testing.assert_allclose(mine[:, column], theirs[:, column], rtol=1e-4, atol=1e-4, err_msg=name)
     told = {name: mine[:, index] for index, name in enumerate(names(settings.popularity, facts.number_names))}
-    for name in ("number_year", "number_gap_year", "shown", "device_tv", "taste", "same_creator"):
+    for name in ("neighbours", "number_year", "number_gap_year", "shown", "device_tv", "taste", "same_creator"):
         assert len(np.unique(told[name][~np.isnan(told[name])])) > 1, f"{name} tells nothing apart"
     assert (told["holiday_ahead"] == 1.0).all()

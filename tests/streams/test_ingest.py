@@ -51,6 +51,14 @@ class Bench:
     async def items_of(self, name: str) -> list[str]:
         return [self.catalogue.ids[number] for number in (await self.user(name)).sequence["item"]]
 
+    async def likes(self) -> list[tuple[int, str, list[str]]]:
+        """What neighbours are told: offset, item, and what the user liked before."""
+        trends = Trends(self.store, self.settings)
+        await trends.sync()
+        await self.catalogue.sync()
+        ids = self.catalogue.ids
+        return [(like.offset, ids[like.item], [ids[n] for n in like.before]) for like in trends.likes.all()]
+
     async def counts(self, segment: str = EVERYONE) -> dict[str, float]:
         """Per item, the positives counted by the slowest half-life."""
         trends = Trends(self.store, self.settings)
@@ -117,6 +125,26 @@ def test_impressions_are_counted_but_are_no_action_and_owe_no_list(make_settings
         done = await bench.take(record(4, shown[0]))
         assert (done.applied, done.copies) == (0, 1)
         assert await bench.store.totals() == {"applied": 4, "copies": 1}
+
+    on_bench(make_settings(), work)
+
+
+def test_neighbours_are_told_what_a_user_liked_before_and_no_more_than_is_kept(make_settings: MakeSettings) -> None:
+    async def work(bench: Bench) -> None:
+        first = event("ann", "a")
+        await bench.take(record(0, first), record(1, event("ben", "a")), record(2, event("ann", "b", ts=NOW + 1)))
+        await bench.take(record(3, first), record(4, event("ann", "a", ts=NOW + 2)), record(5, event("ann", "c")))
+        await bench.take(record(6, event("ben", "b", type="dislike")), record(7, event("ben", "c")))
+        likes = [(0, "a", []), (1, "a", []), (2, "b", ["a"]), (5, "c", ["a", "b"]), (7, "c", ["a"])]
+        assert await bench.likes() == likes
+        before = await bench.store.client.lrange(*bench.store.partition_keys(0, "likes"), 0, -1)
+        small = make_settings(
+            topic_prefix=bench.settings.topic_prefix, ingest=IngestSettings(likes_bytes=sum(map(len, before[1:])))
+        )
+        store = Store(small)
+        await Bench(store, bench.catalogue, small).take(record(8, event("eve", "c")))
+        await store.close()
+        assert await bench.likes() == [*likes[4:], (8, "c", [])], "whole batches give way"
 
     on_bench(make_settings(), work)
 
@@ -323,6 +351,14 @@ def test_each_event_counts_exactly_once_whatever_is_delivered_again(
             mine = sorted((each for each in once if each["user_id"] == user), key=lambda each: each["ts"])
             assert sorted(await bench.items_of(user)) == sorted(each["item_id"] for each in mine)
             assert (await bench.user(user)).sequence["ts"].tolist() == [each["ts"] for each in mine]
+        likes, liked = [], dict[str, list[str]]()
+        for at, raw in enumerate(raws):
+            if raw != b"broken":
+                before = liked.setdefault(json.loads(raw)["user_id"], [])
+                if (item := json.loads(raw)["item_id"]) not in before:
+                    likes.append((at, item, list(before)))
+                    before.append(item)
+        assert await bench.likes() == likes
         counted = await bench.counts()
         assert {name: round(count) for name, count in counted.items()} == {
             name: sum(each["item_id"] == name for each in once) for name in {each["item_id"] for each in once}

@@ -51,7 +51,9 @@ def watch(offset: int, item: int, ts: int, keys: tuple[str, ...] = (), event_id:
 
 
 async def apply(store: Store, fence: str, events: dict[str, list[UserEvent]]) -> tuple[dict[str, str], object]:
-    return await store.apply_users(fence, events, unsettled=min(e.offset for some in events.values() for e in some))
+    unsettled = min(e.offset for some in events.values() for e in some)
+    verdicts, segments, _ = await store.apply_users(fence, events, unsettled=unsettled)
+    return verdicts, segments
 
 
 async def read(store: Store, user: str) -> UserState:
@@ -223,12 +225,12 @@ def test_a_reader_that_is_far_behind_gets_all_there_is(on_store: OnStore) -> Non
         for offset in range(100):
             await store.apply_items(0, FENCE, offset, [ItemEvent(offset, offset % 7, DAY, True, [])], [])
             if offset in (9, 90, 99):  # close behind, too far behind, close behind
-                version, changed = await store.read_items(0, version)
+                version, changed, _, _ = await store.read_items(0, version)
                 numbers, records = changed[""]
                 width = len(records) // len(numbers)
                 known |= {n: records[at * width : (at + 1) * width] for at, n in enumerate(numbers)}
-        assert version == 100 and await store.read_items(0, version) == (100, {})
-        _, everything = await store.read_items(0, 0)
+        assert version == 100 and await store.read_items(0, version) == (100, {}, 0, [])
+        _, everything, _, _ = await store.read_items(0, 0)
         numbers, records = everything[""]
         assert b"".join(known[n] for n in numbers) == records
         return known
