@@ -9,7 +9,9 @@ from typing import Any, Literal, get_type_hints
 from models.ranking.holidays import check
 
 #: What a sequence model may read beside the items and their order.
-Reading = Literal["content", "actions", "gaps", "times", "moment", "trends"]
+Reading = Literal["content", "actions", "gaps", "times", "moment", "trends", "user"]
+#: What the user tower may read beside the profile, the histogram and the history.
+TowerReading = Literal["searches", "hours", "season", "device", "user"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,10 @@ class SequenceConfig:
         similarity: of a query and an item's vector: `dot` product, or `cosine` divided by `temperature`.
         reads: the items' `content`; the `actions` and their strength; the `gaps` between actions; the `times` from each
             action attended to; the `moment` that is asked about (where it is not read, times and waits end with the
-            last action); the `trends`, popularity as of the moment.
+            last action); the `trends`, popularity as of the moment; the `user`, by an embedding of the hashed id.
         length: actions that a query is made of.
         stretch: windows in training are so many times as long.
-        item_dropout: share of items whose id is hidden in a training step.
+        item_dropout, user_dropout: share of items, and of users, whose id is hidden in a training step.
         calibration: of `gbce`, between 0 and 1.
         next_action: whether the action on the next item is foretold beside the item.
         warmup: steps until the learning rate is reached.
@@ -43,6 +45,7 @@ class SequenceConfig:
     stretch: int = 2
     dropout: float = 0.2
     item_dropout: float = 0.2
+    user_dropout: float = 0.5
     temperature: float = 0.1
     full_softmax_items: int = 2_000
     negatives: int = 1024
@@ -62,13 +65,21 @@ class SequenceConfig:
 
 @dataclass(frozen=True)
 class TowersConfig:
-    """The two towers, and how they learn."""
+    """The two towers, and how they learn.
 
+    Attributes:
+        reads: beside profile, histogram and history: the words of the last `searches`; the `hours` (time of day and day
+            of the week); the `season`; the `device`; the `user`, by an embedding of the hashed id.
+        item_dropout, user_dropout: share of items, and of users, whose id is hidden in a training step.
+    """
+
+    reads: tuple[TowerReading, ...] = ("searches",)
     dim: int = 64
     hidden: int = 128
     temperature: float = 0.1
     dropout: float = 0.1
     item_dropout: float = 0.1
+    user_dropout: float = 0.5
     batch: int = 1024
     negatives: int = 512
     learning_rate: float = 1e-3
@@ -191,8 +202,10 @@ class TrainingConfig:
     """How models are built and trained. Periods are in seconds; half-lives are of event time.
 
     Attributes:
-        token_buckets: buckets of hashed content, profile and histogram tokens.
+        token_buckets: buckets of hashed content, profile and histogram tokens, and of user ids.
         profile_size, histogram_size: the most profile tokens and histogram entries of a user that the models read.
+        search_size: so many of the words that a user searched for last are read.
+        search_half_life_s: event time after which a word searched for counts half.
         held_out_share, held_out_least, held_out_max: the newest slice, which blend and gate use: this share of the
             interactions, but at least and at most so many; of a young log never more than half.
         replay_share: how many old events a fine-tune mixes in, for each new one.
@@ -214,6 +227,8 @@ class TrainingConfig:
     profile_size: int = 32
     histogram_size: int = 32
     histogram_half_life_s: float = 2_592_000.0
+    search_size: int = 16
+    search_half_life_s: float = 86_400.0
     held_out_share: float = 0.1
     held_out_least: int = 1_000
     held_out_max: int = 4000

@@ -21,6 +21,8 @@ import numpy.typing as npt
 PADDING: Final = 0
 _WORD: Final = re.compile(r"[^\W_]{3,}")
 _MAX_WORDS: Final = 48
+_MAX_QUERY_WORDS: Final = 16
+_LONGEST_WORD: Final = 64
 _MAX_TOKENS: Final = 128
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -86,6 +88,21 @@ def profile_tokens(categorical: Mapping[str, Sequence[str]], numeric: Mapping[st
     return list(dict.fromkeys(_categorical_tokens(categorical) + _numeric_tokens(numeric)))
 
 
+def query_tokens(query: str) -> list[str]:
+    """The words of a search as distinct tokens, like those of items' words; at most 16, of at most 64 letters."""
+    return _words_to_find_by([query])[:_MAX_QUERY_WORDS]
+
+
+def findable_tokens(item: ItemContent) -> list[str]:
+    """The words that an item may be searched for by, as distinct tokens: of its title, then of categorical values."""
+    return _words_to_find_by([item.title, *(value for values in item.categorical.values() for value in values)])
+
+
+def hash_users(user_ids: Sequence[str], buckets: int) -> npt.NDArray[np.int32]:
+    """The bucket of each user's id, in 1 … buckets - 1: int32 (len(user_ids),)."""
+    return hash_tokens([f"user={user_id}" for user_id in user_ids], buckets)
+
+
 def hash_tokens(tokens: Sequence[str], buckets: int) -> npt.NDArray[np.int32]:
     """The bucket of each token, in 1 … buckets - 1: int32 (len(tokens),)."""
     return np.array([crc32(token.encode()) % (buckets - 1) + 1 for token in tokens], dtype=np.int32)
@@ -125,6 +142,11 @@ class TokenTable:
 
 def _categorical_tokens(categorical: Mapping[str, Sequence[str]]) -> list[str]:
     return list(dict.fromkeys(f"{name}={value}" for name, values in categorical.items() for value in values))
+
+
+def _words_to_find_by(texts: Sequence[str]) -> list[str]:
+    words = _WORD.findall(" ".join(texts).lower())
+    return list(dict.fromkeys(f"word={word}" for word in words if len(word) <= _LONGEST_WORD))
 
 
 def _numeric_tokens(numeric: Mapping[str, float]) -> list[str]:

@@ -98,6 +98,7 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
             torch.from_numpy(log.strength[events[:, :-1]]),
             ts[:, :-1],
             ts,
+            torch.from_numpy(lesson.histories.users[log.user[events[:, 0]]].astype(np.int64)),
         )
         targets = torch.from_numpy(items[asked] if rows is None else np.searchsorted(rows, items[asked]))
         trends = model.prior(lesson.trends, events[asked], rows) if "trends" in config.reads else None

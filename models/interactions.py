@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from models.searches import Searches
+
 NO_ITEM: Final = -1
 #: Devices that the models tell apart; an event's device is one more than its place here, 0 where it is not told.
 DEVICES: Final = ("phone", "tablet", "desktop", "tv")
@@ -53,6 +55,7 @@ class Interactions:
         device: uint8, see `device_code`.
         user_ids, item_ids: the names behind the codes.
         shown: the impressions, which are no rows: there are so many that they would make up most of them.
+        searches: the words of the rows that are searches.
     """
 
     user: npt.NDArray[np.int32]
@@ -66,6 +69,7 @@ class Interactions:
     user_ids: Sequence[str]
     item_ids: Sequence[str]
     shown: Impressions = field(default_factory=Impressions.none)
+    searches: Searches = field(default_factory=Searches.none)
 
     COLUMNS = ("user", "item", "ts", "action", "strength", "label", "weight", "device")
 

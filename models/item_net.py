@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from models.features import TokenTable
@@ -42,6 +45,19 @@ class ItemNet(nn.Module):
             return self.any.expand(len(content), -1)
         vectors: Tensor = self.content(torch.from_numpy(content.tokens).long(), torch.from_numpy(content.starts[:-1]))
         return vectors + self.any
+
+    def of_tokens(self, tokens: npt.NDArray[np.int32], weights: npt.NDArray[np.float32]) -> Tensor:
+        """The weighted sums (B, dim) of the embeddings of tokens (B, n), padded with 0, where items have theirs."""
+        assert self.content is not None, "tokens are read where content is"
+        table = self.content.weight
+        sums: Tensor = F.embedding_bag(
+            torch.from_numpy(tokens.astype(np.int64)),
+            table,
+            mode="sum",
+            per_sample_weights=torch.from_numpy(weights),
+            padding_idx=0,
+        )
+        return sums
 
     @torch.no_grad()
     def grow(self, n_items: int) -> None:

@@ -22,6 +22,7 @@ from models.labels import N_ACTIONS
 from models.layers import SPANS, SPANS_PER_OCTAVE, Layer, layer
 from models.next_action import NextAction
 from models.prior import TrendPrior
+from models.user_ids import UserIds
 from models.users import UserBatch
 
 GAPS: Final = 34
@@ -44,6 +45,7 @@ class SequenceModel(nn.Module):
             nn.init.zeros_(self.prior.weights).requires_grad_(False)
         self.items = ItemNet(n_items, buckets if "content" in reads else 0, dim, config.item_dropout)
         self.begin = nn.Parameter(torch.zeros(dim))
+        self.users = UserIds(buckets, dim, config.user_dropout) if "user" in reads else None
         self.actions = nn.Embedding(N_ACTIONS, dim) if "actions" in reads else None
         self.strength = nn.Parameter(torch.zeros(dim)) if "actions" in reads else None
         self.gaps = nn.Embedding(GAPS, dim) if "gaps" in reads else None
@@ -64,7 +66,9 @@ class SequenceModel(nn.Module):
         """The vectors (n, dim) of items known by content alone."""
         return self._comparable(self.items.of_content(content))
 
-    def forward(self, vectors: Tensor, actions: Tensor, strengths: Tensor, ts: Tensor, asked: Tensor) -> Tensor:
+    def forward(
+        self, vectors: Tensor, actions: Tensor, strengths: Tensor, ts: Tensor, asked: Tensor, users: Tensor
+    ) -> Tensor:
         """What the user is open to after each action and before all of them.
 
         Args:
@@ -73,24 +77,27 @@ class SequenceModel(nn.Module):
             strengths: (batch, length).
             ts: int64 (batch, length) ms, when.
             asked: int64 (batch, length + 1) ms, the moments that are asked about.
+            users: int64 (batch,) hashed ids.
 
         Returns:
             (batch, length + 1, dim): queries whose inner product with an item's vector is its score; place 0 knows
             no action, place t knows the first t.
         """
-        states = self._steps(vectors, actions, strengths, ts)
+        states = self._steps(vectors, actions, strengths, ts, users)
         spans = self._spans(ts, asked)
         for block in self.blocks:
             states = block(states, spans)
         return self._queries(states, _after(ts, asked[:, 1:]))
 
-    def _steps(self, vectors: Tensor, actions: Tensor, strengths: Tensor, ts: Tensor) -> Tensor:
+    def _steps(self, vectors: Tensor, actions: Tensor, strengths: Tensor, ts: Tensor, users: Tensor) -> Tensor:
         steps = vectors
         if self.actions is not None and self.strength is not None:
             steps = steps + self.actions(actions) + strengths[..., None] * self.strength
         if self.gaps is not None:
             steps = steps + self.gaps(_after(ts[:, :-1], ts[:, 1:]))
         begin = self.begin.expand(len(vectors), 1, -1)
+        if self.users is not None:
+            begin = begin + self.users(users)[:, None]
         states: Tensor = self.dropout(torch.cat([begin, steps], dim=1))
         return states
 
@@ -143,6 +150,7 @@ class SequenceModel(nn.Module):
             torch.from_numpy(actions.astype(np.int64)),
             torch.from_numpy(strengths.astype(np.float32)),
             when,
+            torch.from_numpy(users.user.astype(np.int64)),
         )
         spans = self._spans(when, asked)
         for block in self.blocks[:-1]:

@@ -1,9 +1,13 @@
 """The two towers: users and items embedded apart, near each other where the user will like the item.
 
-The user tower reads what the sequence model does not: the profile and the decayed histogram, beside a pooled history.
+The user tower reads what the sequence model does not: the profile and the decayed histogram, and as its configuration
+says the user's id, the words of the last searches and the context, beside a pooled history.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +17,16 @@ from torch import Tensor, nn
 
 from models.config import TowersConfig
 from models.features import TokenTable
+from models.interactions import DEVICES
 from models.item_net import ItemNet
+from models.moments import HOURS, SEASON, calendar
 from models.prior import TrendPrior
+from models.user_ids import UserIds
 from models.users import UserBatch
 
 _POOLING_HALF_LIFE = 10.0
+#: The parts of the context that may be read, and how many numbers each is.
+_CONTEXT: Final = {"hours": len(HOURS), "season": len(SEASON), "device": len(DEVICES)}
 
 
 class TwoTowers(nn.Module):
@@ -25,17 +34,23 @@ class TwoTowers(nn.Module):
 
     def __init__(self, n_items: int, buckets: int, half_lives: int, config: TowersConfig) -> None:
         super().__init__()
-        dim = config.dim
+        dim, reads = config.dim, config.reads
         self.config = config
         self.prior = TrendPrior(half_lives)
         self.items = ItemNet(n_items, buckets, dim, config.item_dropout)
         self.profile = nn.EmbeddingBag(buckets, dim, mode="mean", padding_idx=0)
         self.histogram = nn.EmbeddingBag(buckets, dim, mode="sum", padding_idx=0)
+        self.ids = UserIds(buckets, dim, config.user_dropout) if "user" in reads else None
+        numbers = sum(size for name, size in _CONTEXT.items() if name in reads)
+        self.context = nn.Linear(numbers, dim, bias=False) if numbers else None
         for table in (self.profile, self.histogram):
             nn.init.normal_(table.weight, std=0.05)
+        if self.context is not None:
+            nn.init.normal_(self.context.weight, std=0.05)
+        width = (3 + ("user" in reads) + ("searches" in reads) + (numbers > 0)) * dim + 2
         self.user = nn.Sequential(
-            nn.LayerNorm(3 * dim + 2),
-            nn.Linear(3 * dim + 2, config.hidden),
+            nn.LayerNorm(width),
+            nn.Linear(width, config.hidden),
             nn.GELU(),
             nn.Dropout(config.dropout),
             nn.Linear(config.hidden, dim),
@@ -63,8 +78,24 @@ class TwoTowers(nn.Module):
             per_sample_weights=torch.from_numpy(users.histogram_weights),
         )
         profile = self.profile(torch.from_numpy(users.profile.astype(np.int64)))
-        joined = torch.cat([profile, taste, pooled, torch.from_numpy(known)], dim=1)
+        joined = torch.cat([profile, taste, pooled, *self._read(users), torch.from_numpy(known)], dim=1)
         return F.normalize(self.user(joined), dim=1)
+
+    def _read(self, users: UserBatch) -> Iterator[Tensor]:
+        """What the configuration has it read beside: (B, dim) each."""
+        if self.ids is not None:
+            yield self.ids(torch.from_numpy(users.user.astype(np.int64)))
+        if "searches" in self.config.reads:
+            yield self.items.of_tokens(users.searched, users.searched_weights)
+        if self.context is not None:
+            hours, season = np.split(calendar(users.now), [len(HOURS)], axis=1)
+            parts = {
+                "hours": hours,
+                "season": season,
+                "device": users.device[:, None] == np.arange(1, len(DEVICES) + 1),
+            }
+            told = [parts[name] for name in _CONTEXT if name in self.config.reads]
+            yield self.context(torch.from_numpy(np.concatenate(told, axis=1, dtype=np.float32)))
 
     @torch.inference_mode()
     def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -390,7 +390,8 @@ def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityCon
         incumbent = Recommender.load(path)
     except ArtefactError:
         return None
-    reads = ("token_buckets", "profile_size", "histogram_size", "histogram_half_life_s")
+    sizes = ("token_buckets", "profile_size", "histogram_size", "search_size")
+    reads = (*sizes, "histogram_half_life_s", "search_half_life_s")
     same = all(getattr(incumbent.config, name) == getattr(config, name) for name in reads)
     return incumbent if same and incumbent.popularity == popularity else None
 
@@ -398,7 +399,7 @@ def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityCon
 def _same_networks(one: TrainingConfig, other: TrainingConfig) -> bool:
     parts = ("layers", "similarity", "reads", "dim", "blocks", "heads", "length", "temperature", "next_action")
     return all(getattr(one.sequence, name) == getattr(other.sequence, name) for name in parts) and all(
-        getattr(one.towers, name) == getattr(other.towers, name) for name in ("dim", "hidden", "temperature")
+        getattr(one.towers, name) == getattr(other.towers, name) for name in ("reads", "dim", "hidden", "temperature")
     )
 
 

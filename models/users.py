@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from models.config import TrainingConfig
-from models.features import hash_tokens
+from models.features import hash_tokens, hash_users
 from models.histograms import Histogram, histogram_weight
 from models.interactions import NO_ITEM, Impressions, Interactions
 from models.labels import CONSUMING
+from models.searches import LastSearched
 
 #: So many of the newest impressions of a user are looked at.
 SHOWN: Final = 64
@@ -25,6 +26,7 @@ class UserBatch:
     """B users, each at a moment `now`.
 
     Attributes:
+        user: int32 (B,) their hashed ids.
         items: int32 (B, L) rows of the items acted on, oldest first, padded with -1 on the left.
         actions: uint8 (B, L), `models.labels.Action`.
         strengths: float32 (B, L) in [0, 1].
@@ -33,10 +35,13 @@ class UserBatch:
         profile: int32 (B, P) hashed profile tokens, padded with 0.
         histogram: int32 (B, M) hashed histogram keys, padded with 0.
         histogram_weights: float32 (B, M) their shares, padded with 0.
+        searched: int32 (B, W) hashed words that the user searched for last, newest first, padded with 0.
+        searched_weights: float32 (B, W) what each of them counts, at most 1 in all; see `models.searches.faded`.
         shown: int32 (B, S) rows of what was shown last, an item as often as it was shown, padded with -1.
         device: uint8 (B,) of the newest event, see `models.interactions.device_code`.
     """
 
+    user: npt.NDArray[np.int32]
     items: npt.NDArray[np.int32]
     actions: npt.NDArray[np.uint8]
     strengths: npt.NDArray[np.float32]
@@ -45,6 +50,8 @@ class UserBatch:
     profile: npt.NDArray[np.int32]
     histogram: npt.NDArray[np.int32]
     histogram_weights: npt.NDArray[np.float32]
+    searched: npt.NDArray[np.int32]
+    searched_weights: npt.NDArray[np.float32]
     shown: npt.NDArray[np.int32]
     device: npt.NDArray[np.uint8]
 
@@ -53,18 +60,7 @@ class UserBatch:
 
     def take(self, users: slice | npt.NDArray[np.integer]) -> UserBatch:
         """The chosen users."""
-        return UserBatch(
-            self.items[users],
-            self.actions[users],
-            self.strengths[users],
-            self.ts[users],
-            self.now[users],
-            self.profile[users],
-            self.histogram[users],
-            self.histogram_weights[users],
-            self.shown[users],
-            self.device[users],
-        )
+        return UserBatch(*(getattr(self, each.name)[users] for each in fields(self)))
 
 
 class Histories:
@@ -76,6 +72,7 @@ class Histories:
         profiles: profile tokens by user id.
 
     Attributes:
+        users: int32 (users of the log,) hashed ids.
         profiles: int32 (users of the log, P) hashed tokens, padded with 0.
     """
 
@@ -105,6 +102,8 @@ class Histories:
         starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.zeros(0, np.intp)
         self._first = np.zeros(len(log.user_ids), dtype=np.int64)
         self._first[users[starts]] = (counts - consumed[by_user])[starts]
+        self._searched = LastSearched(log.searches, config.search_size, config.search_half_life_s, config.token_buckets)
+        self.users = hash_users(log.user_ids, config.token_buckets)
         self.profiles = np.zeros((len(log.user_ids), config.profile_size), dtype=np.int32)
         for code, user_id in enumerate(log.user_ids):
             tokens = hash_tokens(profiles.get(user_id, ())[: config.profile_size], config.token_buckets)
@@ -123,7 +122,9 @@ class Histories:
         real = places >= self._first[users][:, None]
         events = self._order[np.where(real, places, 0)] if len(self._order) else np.zeros(places.shape, np.intp)
         histogram, weights = self._histograms(rows)
+        searched, searched_weights = self._searched.before(users, self.log.ts[rows])
         return UserBatch(
+            user=self.users[users],
             items=np.where(real, self.log.item[events], NO_ITEM).astype(np.int32),
             actions=np.where(real, self.log.action[events], 0).astype(np.uint8),
             strengths=np.where(real, self.log.strength[events], 0).astype(np.float32),
@@ -132,6 +133,8 @@ class Histories:
             profile=self.profiles[users],
             histogram=histogram,
             histogram_weights=weights,
+            searched=searched,
+            searched_weights=searched_weights,
             shown=self._shown_before(rows),
             device=np.where(self._previous[rows] >= 0, self.log.device[self._previous[rows]], 0).astype(np.uint8),
         )

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.config import TrainingConfig
-from models.features import hash_tokens, profile_tokens
+from models.features import hash_tokens, hash_users, profile_tokens
 from models.interactions import NO_ITEM
+from models.searches import faded
 from models.users import SHOWN, UserBatch
 from serving.pipeline.sources import ONBOARDING
 from streams.events import UserRecord
@@ -60,15 +61,22 @@ class UserBatches:
         shares = _table([[weight for _, weight in each] for each in entries], config.histogram_size, np.float64)
         total = shares.sum(axis=1, keepdims=True)
         tokens = [[self._tokens[key] for key, _ in each] for each in entries]
+        searched = [state.searched[: config.search_size] for state in states]
+        words = _table([[self._tokens[word] for word, _ in each] for each in searched], config.search_size, np.int32)
+        since = _table([[ts for _, ts in each] for each in searched], config.search_size, np.int64)
+        now = np.array(moments, np.int64)
         return UserBatch(
+            user=hash_users([state.user_id for state in states], config.token_buckets),
             items=filled(rows[sequence["item"]], NO_ITEM),
             actions=filled(sequence["action"]),
             strengths=filled(sequence["strength"]),
             ts=filled(sequence["ts"]),
-            now=np.array(moments, np.int64),
+            now=now,
             profile=_table([self._of_profile(each) for each in profiles], config.profile_size, np.int32),
             histogram=_table(tokens, config.histogram_size, np.int32),
             histogram_weights=(shares / np.where(total > 0, total, 1.0)).astype(np.float32),
+            searched=words,
+            searched_weights=faded(words > 0, since, now, config.search_half_life_s),
             shown=_on_the_right([rows[each[each < len(rows)]][-SHOWN:] for each in (state.shown for state in states)]),
             device=np.array([state.device for state in states], np.uint8),
         )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from aiokafka import ConsumerRecord
 
+from models.features import query_tokens
 from models.interactions import NO_ITEM
 from models.labels import POSITIVE
 from streams.catalogue import Catalogue
@@ -16,7 +17,7 @@ from streams.dead_letters import dead_letter
 from streams.events import BadRecord, Cause, DeadLetter, Event, decode_event
 from streams.packing import ItemEvent, UserEvent
 from streams.settings import Settings
-from streams.state import APPLIED, COPY, Follow, Store, fence_field
+from streams.state import APPLIED, COPY, Follow, Search, Store, fence_field
 from streams.transport import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -47,12 +48,14 @@ class _Read(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """A batch made ready: per user its events, the cause of a list, whom it follows and no more; what is of no use."""
+    """A batch made ready: per user its events, the cause of a list, whom it follows and no more, what it searches for;
+    what is of no use."""
 
     batch: RecordBatch
     events: dict[str, list[UserEvent]]
     causes: dict[str, Cause]
     follows: dict[str, list[Follow]]
+    searches: dict[str, list[Search]]
     dead: list[DeadLetter]
 
 
@@ -91,11 +94,14 @@ async def read_batch(batch: RecordBatch, catalogue: Catalogue, settings: Setting
     events: dict[str, list[UserEvent]] = {}
     last: dict[str, _Read] = {}
     follows: dict[str, list[Follow]] = {}
+    searches: dict[str, list[Search]] = {}
     for read in reads:
         user = read.event.user_id
         if read.event.target_user_id is not None and read.event.type in ("follow", "unfollow"):
             follow = Follow(read.event.ts, read.event.target_user_id, read.event.type == "follow")
             follows.setdefault(user, []).append(follow)
+        if read.event.type == "search" and (words := query_tokens(read.event.query or "")):
+            searches.setdefault(user, []).extend(Search(read.event.ts, word) for word in words)
         events.setdefault(user, []).append(_user_event(read, catalogue, settings))
         if read.event.calls_for_list:
             last[user] = read
@@ -103,7 +109,7 @@ async def read_batch(batch: RecordBatch, catalogue: Catalogue, settings: Setting
         user: Cause(event_id=event.event_id or "", ts=event.ts, arrived_at=max(record.timestamp, 0))
         for user, (record, event) in last.items()
     }
-    return Reads(batch, events, causes, follows, dead)
+    return Reads(batch, events, causes, follows, searches, dead)
 
 
 class Lane:
@@ -132,6 +138,8 @@ async def ingest(reads: Reads, log_id: str, store: Store, lane: Lane) -> Ingeste
         verdicts, segments, likes = await store.apply_users(fence, reads.events, unsettled=min(lane.unsettled))
         if reads.follows:
             await store.follow(reads.follows)
+        if reads.searches:
+            await store.search(reads.searches)
     async with lane.items:
         tallies = [(letter.offset, "dead_letters") for letter in done.dead]
         item_events: list[ItemEvent] = []

@@ -7,6 +7,7 @@ import numpy as np
 from models.features import profile_tokens
 from models.interactions import NO_ITEM, Impressions, Interactions
 from models.labels import LabelRules
+from models.searches import Searches
 from models.training import TrainingData
 from streams.datasets import Dataset
 from streams.events import BadRecord, decode_event
@@ -25,6 +26,7 @@ def training_data(
     copies: set[tuple[int, str]] = set()
     rows: list[tuple[int, int, int, int, float, int, float, int]] = []
     shown: list[tuple[int, int, int]] = []
+    searches: list[tuple[int, int, str]] = []
     for count, logged in enumerate(dataset.events(), 1):
         if count % 5_000 == 0:
             on_event(count)
@@ -40,6 +42,8 @@ def training_data(
         if event.type == "impression":
             shown.append((user, item, event.ts))
             continue
+        if event.type == "search":
+            searches.append((user, event.ts, event.query or ""))
         said = event.grade(rules)
         rows.append((user, item, event.ts, said.action, said.strength, said.label, said.weight, event.device))
     columns = list(zip(*rows, strict=True)) or [()] * 8
@@ -56,6 +60,7 @@ def training_data(
         user_ids=list(users),
         item_ids=list(items),
         shown=Impressions(np.array(whom, np.int32), np.array(what, np.int32), np.array(when, np.int64)),
+        searches=Searches.of(searches),
     )
     profiles = {user.user_id: profile_tokens(user.categorical, user.numeric) for user in dataset.users()}
     return TrainingData(interactions, list(dataset.items()), profiles)

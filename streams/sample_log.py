@@ -12,12 +12,14 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.interactions import NO_ITEM, Impressions, Interactions, device_code
 from models.labels import LabelRules, grade
+from models.searches import Searches
 from streams.events import ACTIONS, Event, unknown_fields
 
 _SCHEMA: Final = pa.schema(
@@ -242,6 +244,7 @@ def read_interactions(files: Sequence[Path], rules: LabelRules, *, most: int | N
         user_ids=users.dictionary.to_pylist(),
         item_ids=items.dictionary.to_pylist(),
         shown=shown,
+        searches=_searches(table, users.indices.to_numpy()),
     )
 
 
@@ -255,6 +258,12 @@ def _impressions(table: pa.Table, users: pa.Array, items: pa.Array, ts: pa.Chunk
         for name, among in (("user_id", users), ("item_id", items))
     )
     return Impressions(whom, what, table["ts"].to_numpy())
+
+
+def _searches(table: pa.Table, users: npt.NDArray[np.integer]) -> Searches:
+    rows = np.flatnonzero(pc.equal(table["type"], "search").to_numpy())
+    ts, queries = (table[name].take(pa.array(rows)).to_pylist() for name in ("ts", "query"))
+    return Searches.of(list(zip(users[rows].tolist(), ts, queries, strict=True)))
 
 
 def _device(context: str | None) -> int:

@@ -109,6 +109,7 @@ class IngestSettings(Section):
     )
     sequence_length: Positive = Field(200, description="actions kept of each user")
     follows_max: Positive = Field(200, description="of those whom a user follows, how many are kept")
+    searched_max: Positive = Field(64, description="of the words that a user searched for, how many are kept")
     seen_max: Positive = Field(5000, description="items remembered as seen by each user")
     recent_event_ids: Positive = Field(128, description="event ids remembered of each user, to know a copy by")
     likes_bytes: Positive = Field(

@@ -56,6 +56,13 @@ class Follow(NamedTuple):
     begins: bool
 
 
+class Search(NamedTuple):
+    """At an event time in ms a user searches for a word, see `models.features.query_tokens`."""
+
+    ts: int
+    word: str
+
+
 class StateAway(Exception):
     """Redis could not be reached in time."""
 
@@ -186,14 +193,14 @@ class Store:
             histogram, length: the entries and actions wanted.
             friends: of so many of those followed last, what they liked is read too.
         """
-        parts = ("state", "recent", "profile", "follows")
+        parts = ("state", "recent", "profile", "follows", "searched")
         groups = self._per_call(users)
         calls = [
             ([key for user in group for key in self.user_keys(user, *parts)], [int(publish), friends])
             for group in groups
         ]
         rows = [row for answer in await self._run("read_users", calls) for row in answer]
-        states = user_states(rows, length, histogram)
+        states = user_states(users, rows, length, histogram)
         followed = sorted({friend.decode() for row in rows for friend in row[-1]})
         if not followed:
             return states
@@ -224,9 +231,18 @@ class Store:
         ]
         await self._run("follow", calls)
 
+    async def search(self, users: dict[str, list[Search]]) -> None:
+        """Keep what users search for."""
+        most = self._settings.ingest.searched_max
+        calls = [
+            (self.user_keys(user, "state", "searched"), [most, *(part for each in searches for part in each)])
+            for user, searches in users.items()
+        ]
+        await self._run("search", calls)
+
     async def put_user(self, fence: str, offset: int, user_id: str, profile: bytes, segments: Sequence[str]) -> bool:
         """Keep a user's profile, or erase the user when `profile` is empty; False when it was applied before."""
-        keys = self.user_keys(user_id, "state", "recent", "profile", "list", "follows")
+        keys = self.user_keys(user_id, "state", "recent", "profile", "list", "follows", "searched")
         [answer] = await self._run("put_user", [(keys, [fence, offset, profile, "\x1f".join(segments)])])
         return bool(answer)
 

@@ -27,6 +27,8 @@ class UserState:
         shown: (k,) item numbers of the newest impressions; an item comes as often as it was shown.
         friends: (f,) item numbers that those whom the user follows liked last, the oldest first.
         device: of the newest event that is no impression, a `models.interactions.device_code`.
+        searched: words, as tokens, and the time in ms of the last search for each, newest first.
+        user_id: empty for nobody in particular.
     """
 
     list_number: int
@@ -37,6 +39,8 @@ class UserState:
     shown: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
     friends: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
     device: int = 0
+    searched: Sequence[tuple[str, int]] = ()
+    user_id: str = ""
 
     @classmethod
     def empty(cls) -> "UserState":
@@ -44,7 +48,7 @@ class UserState:
         return cls(0, np.zeros(0, RECORD), np.zeros(0, np.uint32), [], b"")
 
 
-def user_states(rows: Sequence[Sequence[Any]], length: int, histogram: int) -> list[UserState]:
+def user_states(users: Sequence[str], rows: Sequence[Sequence[Any]], length: int, histogram: int) -> list[UserState]:
     """The states of users out of what `read_users.lua` returned of each: what is in records is taken apart together."""
     raws = [row[1] or b"" for row in rows]
     records = np.frombuffer(b"".join(raws), RECORD)
@@ -62,7 +66,7 @@ def user_states(rows: Sequence[Sequence[Any]], length: int, histogram: int) -> l
     acted, shown = actions["item"].copy(), impressions["item"].copy()
     late = np.cumsum(np.r_[False, actions["ts"][1:] < actions["ts"][:-1]]) if len(actions) else np.zeros(0, np.int64)
     states = []
-    for at, (number, _, fields, profile, _) in enumerate(rows):
+    for at, (number, _, fields, profile, searched, _) in enumerate(rows):
         begin, end = of_actions[at], of_actions[at + 1]
         entries, state = _told_apart(fields)
         seen = acted[begin:end]
@@ -80,6 +84,8 @@ def user_states(rows: Sequence[Sequence[Any]], length: int, histogram: int) -> l
                 profile or b"",
                 shown[of_shown[at] : of_shown[at + 1]],
                 device=device[of_doings[at + 1] - 1] if of_doings[at + 1] > of_doings[at] else 0,
+                searched=[(w.decode(), int(ts)) for w, ts in zip(searched[::2], searched[1::2], strict=True)],
+                user_id=users[at],
             )
         )
     return states

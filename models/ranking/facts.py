@@ -9,13 +9,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from models.features import ItemContent, hash_tokens, histogram_keys
+from models.features import ItemContent, findable_tokens, hash_tokens, histogram_keys
 
 Floats = npt.NDArray[np.float64]
 
 #: How many histogram keys of an item are compared with what the user turned to; more would say little.
 KEYS: Final = 16
 _CREATORS: Final = 4
+#: So many words of an item are compared with what the user searched for.
+_WORDS: Final = 16
 #: At most so many numeric features are read, those that the most items have.
 _NUMBERS: Final = 8
 #: What is larger would not fit the features' own numbers.
@@ -30,6 +32,7 @@ class ItemFacts:
 
     Attributes:
         keys: int32 (n, KEYS) hashed histogram keys, padded with 0.
+        words: int32 (n, 16) hashed words that it may be searched for by, padded with 0.
         creators: int32 (n, 4) those of them that name a creator.
         language: int32 (n,) the one that names the language, or 0.
         times: float64 (n, 2) in ms: published, first met in the stream; nan where not known.
@@ -42,13 +45,14 @@ class ItemFacts:
         self.number_names = tuple(number_names)
         self._size = 0
         self.keys: npt.NDArray[np.int32] = np.zeros((0, KEYS), np.int32)
+        self.words: npt.NDArray[np.int32] = np.zeros((0, _WORDS), np.int32)
         self.creators: npt.NDArray[np.int32] = np.zeros((0, _CREATORS), np.int32)
         self.language: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self.times: Floats = np.zeros((0, 2))
         self.duration: Floats = np.zeros(0)
         self.numbers: Floats = np.zeros((0, len(self.number_names)))
 
-    _COLUMNS = ("keys", "creators", "language", "times", "duration", "numbers")
+    _COLUMNS = ("keys", "words", "creators", "language", "times", "duration", "numbers")
 
     def __len__(self) -> int:
         return self._size
@@ -66,6 +70,7 @@ class ItemFacts:
         self._grow(int(rows.max(initial=-1)) + 1)
         for row, item in zip(rows.tolist(), items, strict=True):
             self.keys[row] = _hashed(histogram_keys(item), KEYS, self._buckets)
+            self.words[row] = _hashed(findable_tokens(item), _WORDS, self._buckets)
             self.creators[row] = _hashed(_named(item, CREATORS), _CREATORS, self._buckets)
             self.language[row] = _hashed(_named(item, _LANGUAGE), 1, self._buckets)[0]
             self.times[row, 0] = np.nan if item.published_at is None else item.published_at
@@ -105,6 +110,7 @@ class ItemFacts:
         if more > 0:
             more = max(more, len(self.language) // 8)  # room for the next ones, as they may come one by one
             self.keys = np.vstack([self.keys, np.zeros((more, KEYS), np.int32)])
+            self.words = np.vstack([self.words, np.zeros((more, _WORDS), np.int32)])
             self.creators = np.vstack([self.creators, np.zeros((more, _CREATORS), np.int32)])
             self.language = np.concatenate([self.language, np.zeros(more, np.int32)])
             self.times = np.vstack([self.times, np.full((more, 2), np.nan)])

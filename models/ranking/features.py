@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from models.blend import MODELS, feature_names
 from models.interactions import DEVICES
+from models.moments import CALENDAR, calendar
 from models.ordering import Layout, best_first
 from models.popularity import Popularity, PopularityConfig
 from models.ranking.facts import KEYS, ItemFacts
@@ -45,10 +46,7 @@ _USER: Final = (
     *(f"device_{name}" for name in DEVICES),
 )
 #: What the moment alone decides.
-MOMENTS: Final = (
-    *("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "weekend", "season_sin", "season_cos"),
-    *("holiday_ahead", "holiday_past"),
-)
+MOMENTS: Final = (*CALENDAR, "holiday_ahead", "holiday_past")
 _CROSSES: Final = (
     "taste",
     "taste_best",
@@ -57,6 +55,7 @@ _CROSSES: Final = (
     "same_creator",
     "same_language",
     "profile_match",
+    "searched",
     "shown",
     "liking",
     "near_last",
@@ -77,7 +76,6 @@ _LIKED: Final = 0.75
 _RECENT: Final = 10
 _NEAREST: Final = 5
 _DAY_MS: Final = 86_400_000.0
-_YEAR_DAYS: Final = 365.2425
 _POSITIVE_RATE: Final = 0.5
 _LEAST_EVENTS: Final = 5.0
 _FLOOR: Final = 1e-6
@@ -148,8 +146,8 @@ def _fill(
     popularity, facts = state.popularity, state.facts
     of, items = candidates.users[at], candidates.items[at]
     rows, place = np.unique(items, return_inverse=True)
-    moments = _of_moments(users.now, state.holidays)
-    about_users = np.concatenate([_of_users(users, popularity, facts), moments], axis=1)
+    moments = calendar(users.now), days_to_and_from(users.now, state.holidays)
+    about_users = np.concatenate([_of_users(users, popularity, facts), *moments], axis=1, dtype=np.float32)
     pairs = _of_pairs(users, of, items, state, candidates.liking[at])
     filled = candidates.features.shape[1]
     out[:, :filled] = candidates.features[at]
@@ -246,17 +244,6 @@ def _of_users(users: UserBatch, popularity: Popularity, facts: ItemFacts) -> Flo
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _of_moments(now: npt.NDArray[np.int64], holidays: tuple[str, ...]) -> Floats:
-    days = now / _DAY_MS
-    hour, weekday = days % 1.0, (days + 3.0) % 7.0  # the epoch began on a Thursday
-    season = days % _YEAR_DAYS / _YEAR_DAYS
-    angles = 2.0 * np.pi * np.stack([hour, weekday / 7.0, season])
-    sines, cosines = np.sin(angles), np.cos(angles)
-    columns = [sines[0], cosines[0], sines[1], cosines[1], weekday >= 5.0, sines[2], cosines[2]]
-    columns += [*days_to_and_from(now, holidays).T]
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
 def _of_sources(candidates: Candidates, at: npt.NDArray[np.int64], n_users: int) -> Floats:
     """The ranks by each model of candidates at places `at` (k,), and how far they are behind its best, (k, …)."""
     layout = Layout.over(candidates.users, n_users)
@@ -297,6 +284,7 @@ def _of_pairs(
     made_by = facts.creators[rows].reshape(len(users), -1)
     _, [made] = _looked_up([(made_by, np.repeat(weights, creators.shape[1], axis=1))], of, creators)
     [spoken], _ = _looked_up([(facts.language[rows], weights)], of, facts.language[items][:, None])
+    [asked_for], _ = _looked_up([(users.searched, users.searched_weights)], of, facts.words[items])
     columns = [
         np.where(many > 0, total[0], np.nan),
         np.where(many > 0, best[0], np.nan),
@@ -305,6 +293,7 @@ def _of_pairs(
         np.where(creators.any(axis=1), made, np.nan),
         np.where(facts.language[items] > 0, spoken, np.nan),
         total[3],
+        asked_for,
         np.log1p(times_shown(users, of, items)),
         liking,
         *_nearness(users, of, items, state.vectors),

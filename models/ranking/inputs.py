@@ -89,12 +89,13 @@ class Tokens:
 
     @classmethod
     def of(cls, users: UserBatch, items: npt.NDArray[np.int64], facts: ItemFacts, buckets: int) -> Tokens:
-        """An item's histogram keys and a token of its own; a user's profile and histogram, each weighing 1 in all."""
+        """An item's histogram keys and a token of its own; a user's profile and histogram, each weighing 1 in all, and
+        the words searched for last, as they fade."""
         own = (items * _SPREADS_ROWS % (buckets - 1) + 1).astype(np.int32)
         named = users.profile > 0
         profile = named / np.maximum(named.sum(axis=1, keepdims=True), 1)
         return cls(
             np.concatenate([facts.keys[items], own[:, None]], axis=1),
-            np.concatenate([users.profile, users.histogram], axis=1),
-            np.concatenate([profile, users.histogram_weights], axis=1, dtype=np.float32),
+            np.concatenate([users.profile, users.histogram, users.searched], axis=1),
+            np.concatenate([profile, users.histogram_weights, users.searched_weights], axis=1, dtype=np.float32),
         )

@@ -1,5 +1,5 @@
 -- Keeps or erases one user's profile; the fence of the users topic moves in the same call.
--- KEYS: state (hash), recent, profile, last list.
+-- KEYS: state (hash), recent, profile, last list, follows, searched.
 -- ARGV: fence field, offset, profile JSON ('' erases the user), segments.   Returns 1 when it was new.
 
 local state = KEYS[1]

@@ -208,6 +208,11 @@ def relevance(person: Person, catalogue: Catalogue, now: int) -> Floats:
     return np.asarray(np.clip(liking, 0.0, 1.0))
 
 
+def wished_for(person: Person, visit: Visit) -> str:
+    """The genre that the person is in the mood for most."""
+    return GENRES[int(np.argmax(person.taste[: len(GENRES)] + visit.mood))]
+
+
 def _shares(taste: Floats) -> npt.NDArray[np.float64]:
     genres = taste[: len(GENRES)]
     return np.asarray(genres / genres.sum())

@@ -18,6 +18,7 @@ class WorldConfig:
         places: how far down a list is shown.
         persistence: the chance to look at the next place of a list after passing one over.
         exploration: the least share of choices that are made without looking at the list.
+        searching: the chance that somebody who found nothing and stays searches.
         drift: the chance, after a visit, that half of a person's taste moves to another genre.
         newcomers: the share of users who come, and of items that are published, in the first `newcomer_days`.
         turn_day: when what the profile brings happens.
@@ -37,6 +38,7 @@ class WorldConfig:
     places: int = 12
     persistence: float = 0.85
     exploration: float = 0.25
+    searching: float = 0.25
     drift: float = 0.03
     newcomers: float = 0.0
     newcomer_days: float = 2.0
@@ -52,7 +54,7 @@ class WorldConfig:
         sizes = ("users", "items", "creators", "places")
         if wrong := [name for name in sizes if getattr(self, name) < 1]:
             raise ValueError(f"world: {', '.join(wrong)} must be at least 1")
-        shares = ("persistence", "exploration", "drift", "newcomers", "turn_share")
+        shares = ("persistence", "exploration", "searching", "drift", "newcomers", "turn_share")
         if wrong := [name for name in shares if not 0 <= getattr(self, name) <= 1]:
             raise ValueError(f"world: {', '.join(wrong)} must lie in [0, 1]")
         rates = ("arrivals_per_day", "sessions_per_day", "session_length", "newcomer_days", "bot_actions_per_day")

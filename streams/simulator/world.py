@@ -18,7 +18,7 @@ import numpy as np
 from streams.events import Event, ItemRecord, UserRecord
 from streams.simulator.catalogue import Catalogue, Floats
 from streams.simulator.ledger import FOUND, FROM_LIST, NOTHING, Ledger, Look
-from streams.simulator.people import People, Person, Visit, Watching, relevance
+from streams.simulator.people import People, Person, Visit, Watching, relevance, wished_for
 from streams.simulator.profiles import DAY_MS, WorldConfig
 
 Record = Event | ItemRecord | UserRecord
@@ -178,9 +178,19 @@ class World:
                 minutes=watching.seconds / 60.0 if watching else 0.0,
             )
         )
-        if watching is None:
-            self._go_on_or_leave(person, visit, now, stays=_STAYS_WITHOUT)
+        if watching is None and self._goes_on(person, visit, now, chance=_STAYS_WITHOUT):
+            events += self._search(person, visit, now, truth)
         return events
+
+    def _search(self, person: Person, visit: Visit, now: int, truth: Floats) -> list[Event]:
+        """Perhaps say what is missed: a genre, or the title of the best of some videos that the person has heard of."""
+        rng = np.random.default_rng([self.config.seed, 7, person.number, now])  # its own: all else comes as without
+        if rng.random() >= self.config.searching:
+            return []
+        heard_of = self.catalogue.come_across(_ABOUT, rng)
+        title = self.catalogue.records[int(heard_of[truth[heard_of].argmax()])].title
+        query = title if rng.random() < 0.5 else wished_for(person, visit)
+        return [self._event("search", person, visit, now, query=query.lower())]
 
     def _through_list(
         self,
@@ -257,15 +267,18 @@ class World:
         if watching.rec_id is not None:
             person.trust += _TRUST_RATE * (watching.satisfied - person.trust)
         leaves = (1.0 if watching.satisfied else 2.0) / self.config.session_length
-        self._go_on_or_leave(person, visit, now, stays=1.0 - leaves)
+        self._goes_on(person, visit, now, chance=1.0 - leaves)
         return events
 
-    def _go_on_or_leave(self, person: Person, visit: Visit, now: int, *, stays: float) -> None:
-        if visit.rng.random() < stays:
+    def _goes_on(self, person: Person, visit: Visit, now: int, *, chance: float) -> bool:
+        """Whether the person stays, and looks for the next video after a pause, or leaves until the next visit."""
+        stays = bool(visit.rng.random() < chance)
+        if stays:
             self._plan(now + self._pause(visit), _Kind.LOOK, person)
         else:
             person.visit = None
             self._plan(max(visit.returns_at, now + 60_000), _Kind.VISIT, person)
+        return stays
 
     def _bot_acts(self, person: Person, now: int) -> list[Event]:
         """A bot has a video of its creator run to the end, likes it, and does so again."""

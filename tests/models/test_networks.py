@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
+from models.config import TowerReading
 from models.dropout import Dropout
 from models.features import TokenTable
 from models.item_net import ItemNet
@@ -17,6 +18,7 @@ from models.popularity import PopularityConfig
 from models.prior import TrendPrior, TrendTable, log_shares
 from models.sequence import GAPS, SequenceModel, time_buckets
 from models.towers import TwoTowers
+from models.user_ids import UserIds
 from models.users import Histories, UserBatch
 from tests.models import world
 
@@ -57,6 +59,7 @@ PARTS = [
     {"layers": "ligr", "reads": ("times", "actions")},
     {"layers": "hstu", "reads": ("times", "gaps", "moment")},
     {"layers": "gru", "reads": ("moment", "gaps")},
+    {"reads": ("actions", "user")},
 ]
 
 
@@ -65,7 +68,7 @@ def made_of(parts: dict[str, Any]) -> SequenceModel:
     model = SequenceModel(90, world.SMALL.token_buckets, 4, replace(world.SMALL.sequence, **parts))
     with torch.no_grad():
         for name, weights in model.named_parameters():
-            if name.endswith(("distance", "times", "begin", "strength")):
+            if name.endswith(("distance", "times", "begin", "strength", "users.ids.weight")):
                 weights.normal_()
     return model.eval()
 
@@ -86,6 +89,7 @@ def test_what_is_served_is_what_was_trained(parts: dict[str, Any]) -> None:
             torch.from_numpy(log.strength[rows[:-1]])[None],
             ts[:, :-1],
             ts,
+            torch.from_numpy(histories.users[[user]]).long(),
         )
     served = model.queries(histories.before(rows), vectors.numpy())
     np.testing.assert_allclose(served, trained[0].numpy(), atol=1e-4)
@@ -100,7 +104,8 @@ def test_a_query_knows_nothing_of_what_comes_after_it(parts: dict[str, Any]) -> 
     ts = torch.arange(7).repeat(2, 1) * 3_600_000
     moved = ts.clone()
     moved[:, 4:] += 86_400_000
-    one, other = (model(v, none, ones, t[:, :-1], t) for v, t in ((vectors, ts), (later, moved)))
+    users = torch.arange(1, 3)
+    one, other = (model(v, none, ones, t[:, :-1], t, users) for v, t in ((vectors, ts), (later, moved)))
     torch.testing.assert_close(one[:, :4], other[:, :4])
     assert not torch.allclose(one[:, 4:], other[:, 4:])
 
@@ -112,7 +117,8 @@ def test_the_moment_is_known_only_where_it_is_read(moment: tuple[str, ...], told
     ts = torch.arange(7)[None] * 3_600_000
     later = ts.clone()
     later[:, 6] += 86_400_000
-    one, other = (model(vectors, none, ones, ts[:, :-1], each)[0, 6] for each in (ts, later))
+    users = torch.ones(1, dtype=torch.int64)
+    one, other = (model(vectors, none, ones, ts[:, :-1], each, users)[0, 6] for each in (ts, later))
     assert torch.allclose(one, other) is not told
 
 
@@ -154,6 +160,39 @@ def test_the_towers_vectors_have_unit_length(users: UserBatch) -> None:
     np.testing.assert_allclose(items.norm(dim=1), 1.0, rtol=1e-5)
     queries = towers.queries(users, items.numpy()) * world.SMALL.towers.temperature
     np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("reads", "changed"),
+    [
+        ("user", {"user": 1}),
+        ("searches", {"searched": 1, "searched_weights": np.float32(0.1)}),
+        ("hours", {"now": 6 * 3_600_000}),
+        ("season", {"now": 91 * 86_400_000}),
+        ("device", {"device": np.uint8(1)}),
+    ],
+)
+def test_the_user_tower_reads_what_its_configuration_says(
+    users: UserBatch, reads: TowerReading, changed: dict[str, Any]
+) -> None:
+    other = replace(users, **{name: getattr(users, name) + more for name, more in changed.items()})
+    for given, told in ((get_args(TowerReading), True), ((reads,), True), ((), False)):
+        towers = TwoTowers(90, world.SMALL.token_buckets, 4, replace(world.SMALL.towers, reads=given)).eval()
+        if towers.ids is not None:
+            torch.nn.init.normal_(towers.ids.ids.weight)
+        with torch.no_grad():
+            items = towers.of_items(ROWS, CONTENT).numpy()
+        moved = np.abs(towers.queries(users, items) - towers.queries(other, items)).max(axis=1) > 1e-5
+        assert moved.all() if told else not moved.any()
+
+
+def test_a_user_who_is_new_adds_nothing_and_any_is_hidden_now_and_then_in_training() -> None:
+    ids = UserIds(50, 4, dropout=0.5)
+    assert not ids(torch.arange(50)).any()
+    torch.nn.init.ones_(ids.ids.weight)
+    hidden = (ids(torch.ones(1000, dtype=torch.int64)) == 0).all(dim=1)
+    assert 400 < int(hidden.sum()) < 600
+    assert ids.eval()(torch.ones(1000, dtype=torch.int64)).all()
 
 
 def test_a_row_that_is_new_is_its_content_alone() -> None:

@@ -28,6 +28,7 @@ from models.ranking.learning import learn
 from models.ranking.minutes import Minutes
 from models.ranking.ranker import Ranker
 from models.recommender import Recommender
+from models.searches import Searches
 from models.training import Course, Outcome
 from tests.models import world
 
@@ -176,6 +177,21 @@ def test_features_say_what_their_names_say(course: Course) -> None:
     some = every[::7]
     again, _ = model.describe(users, popularity, candidates, some)
     np.testing.assert_array_equal(again, features[some], err_msg="what else is described changes nothing")
+
+
+def test_what_was_searched_for_speaks_for_the_items_that_it_finds(course: Course) -> None:
+    log = course.histories.log
+    rows = np.array([2900, 2901])
+    said = [(int(log.user[2900]), int(log.ts[2900]) - 1, "news!"), (int(log.user[2901]), int(log.ts[2901]), "too late")]
+    seen = Course.over(world.data(replace(log, searches=Searches.of(said))), world.SMALL, CONFIG, [])
+    model = Recommender("", world.SMALL, CONFIG, log.item_ids, None, facts=seen.facts_before(2900))
+    users = seen.histories.before(rows)
+    popularity = popularity_before(log, 2900, CONFIG, len(seen.items))
+    candidates = model.candidates(users, popularity, seen.allowed, [np.zeros(0, np.int32)] * 2)
+    features, tokens = model.describe(users, popularity, candidates, np.arange(len(candidates.items)))
+    asked_for = (candidates.users == 0) & (candidates.items % 3 == world.GENRES.index("news"))
+    np.testing.assert_allclose(features[:, names(CONFIG).index("searched")], asked_for, atol=1e-6)
+    assert asked_for.any() and np.isin(users.searched[0, 0], tokens.user[0])
 
 
 def test_facts_tell_creators_language_and_times_and_survive_the_disk() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models.artefact import verify
+from models.artefact import MANIFEST, ArtefactError, verify
 from models.blend import Blend
 from models.config import TrainingConfig
 from models.inference.skew import Spread
@@ -112,6 +114,24 @@ def test_a_fine_tune_without_a_usable_incumbent_is_a_retrain(tmp_path: Path) -> 
     broken.mkdir()
     outcome = run(world.interactions(events=600), tmp_path / "out", kind="fine-tune", incumbent=broken)
     assert outcome.kind == "retrain"
+
+
+def test_towers_that_read_otherwise_are_trained_anew(trained: tuple[Path, Outcome], tmp_path: Path) -> None:
+    towers = replace(world.SMALL.towers, reads=("device",))
+    config = replace(world.SMALL, towers=towers)
+    outcome = run(world.interactions(600), tmp_path / "other", kind="fine-tune", incumbent=trained[0], config=config)
+    assert outcome.kind == "retrain"
+
+
+def test_an_artefact_whose_weights_are_of_towers_that_read_otherwise_is_refused(
+    trained: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    old = shutil.copytree(trained[0], tmp_path / "old")
+    manifest = json.loads((old / MANIFEST).read_bytes())
+    manifest["config"]["towers"]["reads"] = ["device"]
+    (old / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ArtefactError, match="not an artefact that this version can read"):
+        Recommender.load(old)
 
 
 @pytest.mark.parametrize("events", [0, 1, 40])

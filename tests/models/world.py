@@ -78,6 +78,7 @@ def nobody(count: int, config: TrainingConfig = SMALL) -> UserBatch:
     """Users of whom nothing is known."""
     length = config.sequence.length
     return UserBatch(
+        user=np.zeros(count, dtype=np.int32),
         items=np.full((count, length), -1, dtype=np.int32),
         actions=np.zeros((count, length), dtype=np.uint8),
         strengths=np.zeros((count, length), dtype=np.float32),
@@ -86,6 +87,8 @@ def nobody(count: int, config: TrainingConfig = SMALL) -> UserBatch:
         profile=np.zeros((count, config.profile_size), dtype=np.int32),
         histogram=np.zeros((count, config.histogram_size), dtype=np.int32),
         histogram_weights=np.zeros((count, config.histogram_size), dtype=np.float32),
+        searched=np.zeros((count, config.search_size), dtype=np.int32),
+        searched_weights=np.zeros((count, config.search_size), dtype=np.float32),
         shown=np.zeros((count, 0), dtype=np.int32),
         device=np.zeros(count, dtype=np.uint8),
     )

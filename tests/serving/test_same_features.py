@@ -6,11 +6,13 @@ import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
+import torch
 
 from models.candidates import Candidates
-from models.config import TrainingConfig
+from models.config import SequenceConfig, TowerReading, TowersConfig, TrainingConfig
 from models.features import profile_tokens
 from models.interactions import DEVICES
 from models.neighbours import Neighbours
@@ -42,6 +44,7 @@ def catalogue() -> list[bytes]:
         numeric = {"year": 1990.0 + n} if n % 4 else {}
         return {
             "item_id": f"i{n}",
+            "title": f"{['Quiet', 'Golden'][n % 2]} River {100 + n}",
             "categorical": about,
             "numeric": numeric,
             "duration_s": 60.0 * n or None,
@@ -59,9 +62,11 @@ def stream() -> list[bytes]:
     events: list[dict[str, object]] = []
     for n in range(150):
         user, item, device = f"u{rng.integers(USERS)}", f"i{rng.integers(ITEMS)}", rng.choice([*DEVICES, "fridge"])
-        kind = rng.choice(["impression", "watch", "watch", "like", "visit"])
+        kind = rng.choice(["impression", "watch", "watch", "like", "visit", "search"])
         event = {"type": kind, "user_id": user, "ts": NOW + n * 5 * MINUTE, "context": {"device": device, "row": n}}
-        if kind != "visit":
+        if kind == "search":
+            event["query"] = rng.choice(["the quiet RIVER", "drama", f"golden {rng.integers(100, 112)}", "?"])
+        elif kind != "visit":
             event["item_id"] = item
         if kind == "watch":
             event |= {"watch_s": float(rng.integers(1, 60)), "duration_s": 60.0}
@@ -79,7 +84,9 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
     settings = make_settings()
     raws, items = stream(), catalogue()
     profile = b'{"user_id":"u1","categorical":{"country":["KR"]}}'
-    config = TrainingConfig(histogram_half_life_s=settings.ingest.histogram_half_life_s)
+    sequence = SequenceConfig(reads=("content", "actions", "gaps", "moment", "user"))
+    towers = TowersConfig(reads=get_args(TowerReading))
+    config = TrainingConfig(sequence, towers, histogram_half_life_s=settings.ingest.histogram_half_life_s)
 
     log = SampleLog(tmp_path)
     log.append("log", 0, len(raws), [(decode_event(raw), raw, NOW) for raw in raws])
@@ -92,8 +99,8 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
         """Neighbours that have everything to follow, of users whose every action counts."""
         return Neighbours.none(replace(config.neighbours, liked=0.0))
 
-    async def served() -> tuple[np.ndarray, Candidates]:
-        """The features of all items for each user when the visit came, and which candidates these are."""
+    async def served() -> tuple[UserBatch, np.ndarray, Candidates]:
+        """The users when the visit came, the features of all items for each, and which candidates these are."""
         store = Store(settings)
         try:
             known = Catalogue(store)
@@ -112,7 +119,7 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
             states = await store.read_users(users, length=50, histogram=config.histogram_size)
             profiles = [decode_profile(state.profile) for state in states]
             query = ranker._query(states, profiles, interactions.ts[asked].tolist(), "", 10)
-            return described(model, query.users, query.popularity, model.facts)
+            return query.users, *described(model, query.users, query.popularity, model.facts)
         finally:
             await store.close()
 
@@ -131,17 +138,37 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
         {"u1": profile_tokens(known_profile.categorical, known_profile.numeric)},
     )
     course = Course.over(data, config, settings.popularity, [])
-    mine, candidates = asyncio.run(served())
+    met, mine, candidates = asyncio.run(served())
     facts = course.facts_before(int(asked[0]))
     popularity = popularity_before(course.histories.log, int(asked[0]), settings.popularity, ITEMS)
     model = Recommender("", config, settings.popularity, course.histories.log.item_ids, None, nobody(), facts=facts)
     assert model.neighbours is not None
     course.likes.follow(model.neighbours, 0, int(asked[0]))
-    theirs, others = described(model, course.histories.before(asked), popularity, facts)
+    learnt = course.histories.before(asked)
+    theirs, others = described(model, learnt, popularity, facts)
     np.testing.assert_array_equal(candidates.items, others.items)
     for column, name in enumerate(names(settings.popularity, facts.number_names)):
         np.testing.assert_allclose(mine[:, column], theirs[:, column], rtol=1e-4, atol=1e-4, err_msg=name)
     told = {name: mine[:, index] for index, name in enumerate(names(settings.popularity, facts.number_names))}
-    for name in ("neighbours", "number_year", "number_gap_year", "shown", "device_tv", "taste", "same_creator"):
+    told_apart = (
+        "neighbours",
+        "searched",
+        "number_year",
+        "number_gap_year",
+        "shown",
+        "device_tv",
+        "taste",
+        "same_creator",
+    )
+    for name in told_apart:
         assert len(np.unique(told[name][~np.isnan(told[name])])) > 1, f"{name} tells nothing apart"
     assert (told["holiday_ahead"] == 1.0).all()
+    assert len(set(met.user.tolist())) == USERS
+    assert (met.searched > 0).any(axis=1).sum() > 3 and (met.searched_weights.sum(axis=1) <= 1.0 + 1e-6).all()
+    for name in ("user", "device", "now", "profile", "searched", "searched_weights"):
+        np.testing.assert_allclose(getattr(met, name), getattr(learnt, name), rtol=1e-6, err_msg=name)
+    for network in course.networks(None):
+        for parameter in network.parameters():  # ids that nothing is learnt of are 0, which would hide a difference
+            torch.nn.init.normal_(parameter)
+        vectors = np.random.default_rng(4).normal(size=(ITEMS, 64)).astype(np.float32)
+        np.testing.assert_allclose(network.queries(met, vectors), network.queries(learnt, vectors), rtol=1e-3)

@@ -236,5 +236,20 @@ def test_what_is_read_is_what_the_labels_say_of_each_event_but_impressions(
     assert (read.ts[:-1] <= read.ts[1:]).all()
 
 
+def test_the_words_of_searches_are_read_once_each(tmp_path: Path) -> None:
+    log = SampleLog(tmp_path)
+    search = raw("ann", 5, type="search", item_id=None, query="Slow trains")
+    deliver(log, 0, 0, [search, raw("ben", 3), search, raw("ben", 7, type="search", item_id=None, query="trains, ?")])
+    log.flush()
+    read = read_interactions(log.newest_segments(10), LabelRules())
+    found = read.searches
+    said = zip(found.user.tolist(), found.ts.tolist(), found.word.tolist(), strict=True)
+    assert [(read.user_ids[user], ts, found.words[word]) for user, ts, word in said] == [
+        ("ann", 5, "word=slow"),
+        ("ann", 5, "word=trains"),
+        ("ben", 7, "word=trains"),
+    ]
+
+
 def test_no_segments_are_no_interactions() -> None:
     assert len(read_interactions([], LabelRules())) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from models.labels import NEGATIVE, POSITIVE, LabelRules
 from streams.events import Event, ItemRecord, UserRecord, decode_event, decode_item, decode_user, encode
 from streams.simulator import PROFILES, Coming, Shown, World, WorldConfig
+from streams.simulator.catalogue import GENRES
 from streams.simulator.ledger import FROM_LIST, Look, gap
 from streams.simulator.people import relevance
 from streams.simulator.profiles import DAY_MS
@@ -152,6 +154,15 @@ def test_what_is_shown_is_told_place_by_place_before_what_is_taken() -> None:
         if event.type in ("watch", "hide"):
             dealt_with.add((event.user_id, event.item_id))
     assert kinds >= {"impression", "watch", "hide"}
+
+
+def test_who_is_let_down_searches_for_what_is_there() -> None:
+    world = World(replace(SMALL, searching=1.0))
+    queries = [event.query for event in events(world, at_random()) if event.type == "search"]
+    titles = {record.title.lower() for record in world.catalogue.records}
+    genres = {genre.lower() for genre in GENRES}
+    assert titles & set(queries) and genres & set(queries) and set(queries) <= titles | genres
+    assert not [e for e in events(World(replace(SMALL, searching=0.0)), at_random()) if e.type == "search"]
 
 
 def test_the_label_of_a_watch_is_what_the_ledger_says_of_it() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from models.labels import Action, Grade
 from models.popularity import Popularity, PopularityConfig
 from streams.packing import RECORD, ItemEvent, UserEvent
 from streams.settings import IngestSettings
-from streams.state import Follow, Store
+from streams.state import Follow, Search, Store
 from streams.trends import Trends
 from streams.user_states import UserState
 from tests.conftest import MakeSettings
@@ -216,6 +217,44 @@ def test_friends_are_those_followed_and_not_left_since(on_store: OnStore) -> Non
         return seen
 
     assert on_store(work) == [[0, 1, 2], [1, 2], [1, 2]]
+
+
+searched = st.lists(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from("abcdefgh")).map(lambda each: Search(*each)), max_size=6),
+    max_size=6,
+)
+
+
+@given(searched, st.randoms())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_of_the_words_searched_for_the_last_are_kept_in_whatever_order_they_come(
+    on_store: OnStore, batches: list[list[Search]], random: Random
+) -> None:
+    again = random.sample(batches, len(batches))
+
+    async def work(store: Store) -> UserState:
+        await store.client.delete(*store.user_keys("ann", "state", "searched"))
+        for batch in [*batches, *again]:
+            await store.search({"ann": batch} if batch else {})
+        return await read(store, "ann")
+
+    last: dict[str, int] = {}
+    for ts, word in (each for batch in batches for each in batch):
+        last[word] = max(ts, last.get(word, 0))
+    newest = sorted(last.items(), key=lambda each: (each[1], each[0]), reverse=True)[:4]
+    assert on_store(work, ingest=IngestSettings(searched_max=4)).searched == newest
+
+
+def test_what_an_erased_user_searched_for_is_gone_and_stays_so(on_store: OnStore) -> None:
+    async def work(store: Store) -> tuple[UserState, list[bytes]]:
+        await apply(store, FENCE, {"ann": [watch(0, 1, DAY)]})
+        await store.search({"ann": [Search(DAY, "word=secret")]})
+        await store.put_user("fence:users:0", 0, "ann", b"", [])
+        await store.search({"ann": [Search(DAY, "word=secret")]})  # delivered again
+        return await read(store, "ann"), await store.client.keys(*store.user_keys("ann", "searched"))
+
+    state, keys = on_store(work)
+    assert state.searched == [] and keys == []
 
 
 def test_a_reader_that_is_far_behind_gets_all_there_is(on_store: OnStore) -> None:
