@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_model, save_model
 
-from models.artefact import ArtefactError, read_manifest, verify
+from models.artefact import ArtefactError, read_manifest
+from models.artefact import verify as _verify
 from models.blend import MODELS, Blend
 from models.candidates import Candidates
 from models.config import TrainingConfig
@@ -263,8 +264,7 @@ class Recommender:
         save_model(networks.towers, str(folder / "two_tower.safetensors"))
         indexes = {"sequence": networks.sequence_index, "two_tower": networks.towers_index}
         tables: dict[str, npt.NDArray[Any]] = {name: index.vectors for name, index in indexes.items()}
-        tables |= self.neighbours.tables()
-        tables |= self.facts.tables()
+        tables |= self.neighbours.tables() | self.facts.tables()
         if self.related is not None:
             tables |= self.related.tables()
         save_file(tables, folder / "tables.safetensors")
@@ -448,6 +448,3 @@ def with_prior(vectors: Floats, prior: Floats | float) -> Floats:
     """Vectors (k, dim) with one number more, so that inner products with queries that end in 1 have the prior added."""
     column = np.broadcast_to(np.asarray(prior, dtype=np.float32), (len(vectors),))
     return np.concatenate([vectors, column[:, None]], axis=1)
-
-
-_verify: Any = verify
