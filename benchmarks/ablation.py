@@ -151,10 +151,12 @@ def queries(
     records = [profiles.get(user) for user in log.user_ids]
     segments = [segments_of(record, settings) if record else [] for record in records]
     trends: dict[str, Popularity] = {}
-    counted = 0
+    counted, followed = 0, start
+    assert model.neighbours is not None
     for rows in strides(log, course.targets, start, stop, popularity, every=every):
         count_segments(trends, course, segments, settings, counted, int(rows[0]))
-        counted = int(rows[0])
+        course.likes.follow(model.neighbours, followed, int(rows[0]))
+        counted = followed = int(rows[0])
         users = log.user[rows]
         query = Query(
             model=model,
