@@ -93,6 +93,8 @@ class Connections:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        while self._free and self._free[-1][0].at_eof():  # the server closed it, as nothing was asked for a while
+            self._free.pop()[1].close()
         streams = self._free.pop() if self._free else await asyncio.open_connection(*self._address)
         yield streams
         self._free.append(streams)
