@@ -60,7 +60,7 @@ def variants(full: PipelineSettings) -> dict[str, PipelineSettings]:
         "without adjusters": full.model_copy(update={"adjusters": ()}),
         "without filters but seen": full.model_copy(update={"filters": ("withdrawn", "seen")}),
     }
-    strengths = {"mmr": (0.05, 0.1, 0.2, 0.3, 0.5, 1.0), "dpp": (0.1, 0.2, 0.5)}
+    strengths = {"mmr": (0.1, 1.0, 2.0, 5.0, 10.0), "dpp": (0.2, 0.5, 0.7, 0.9)}
     for kind, strength in ((kind, strength) for kind, some in strengths.items() for strength in some):
         diversity = DiversitySettings.model_validate({"kind": kind, "strength": strength})
         made[f"diversity {kind} {strength}"] = full.model_copy(update={"diversity": diversity})
