@@ -34,11 +34,11 @@ class Log(NamedTuple):
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    """500 watches by users of two tastes, some copies, impressions, and lines that are no events."""
+    """400 watches by users of two tastes, some copies, impressions, and lines that are no events."""
     folder = tmp_path_factory.mktemp("jsonl")
     draw = random.Random(5)
     lines: list[bytes] = []
-    for at in range(500):
+    for at in range(400):
         user, item = draw.randrange(60), draw.randrange(30)
         item = 2 * item + user % 2 if draw.random() < 0.8 else draw.randrange(60)
         event = {
@@ -50,7 +50,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
             "duration_s": 100,
         }
         lines.append(json.dumps(event).encode())
-    copies = [lines[at] for at in (7, 7, 200, 350, 499)]
+    copies = [lines[at] for at in (7, 7, 200, 350, 399)]
     for copy in copies:
         lines.insert(lines.index(copy) + 1, copy)
     for at in (100, 320):  # a copy may come after its user's next event as well, while neither is answered yet
@@ -62,7 +62,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
         shown = {"type": "impression", "user_id": f"u{user}", "item_id": "i1", "ts": BEGIN + 10_000_000}
         lines.append(json.dumps(shown).encode())
     for at, broken in enumerate(BROKEN):
-        lines.insert(110 * (at + 1), broken)
+        lines.insert(90 * (at + 1), broken)
     (folder / "events.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     items = [{"item_id": f"i{n}", "categorical": {"genre": ["odd" if n % 2 else "even"]}} for n in range(60)]
     users = [{"user_id": f"u{n}", "categorical": {"country": ["KR" if n % 3 else "DE"]}} for n in range(60)]
@@ -71,7 +71,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
     return Log(folder, len(lines), len(copies))
 
 
-def replay(log: Log, data_dir: Path, *options: str, trained_after: int = 300) -> dict[str, Any]:
+def replay(log: Log, data_dir: Path, *options: str, trained_after: int = 250) -> dict[str, Any]:
     """Run the command on a system of its own; returns its report."""
     report = data_dir / "report.json"
     settings = Settings(
