@@ -144,7 +144,8 @@ async def updates(browser: Browser) -> dict[str, float]:
     await page.wait_for_selector("#ms-events")
     await page.evaluate(
         "window.ages = []; const draw = millstream.tick;"
-        " millstream.tick = told => { draw(told); ages.push((Date.now() - told.sample.at) / 1000); }"
+        " millstream.tick = told => { draw(told); ages.push((Date.now() - told.sample.at) / 1000); };"
+        " null"  # a function would be called by playwright
     )
     await page.wait_for_function(f"ages.length >= {UPDATES}")
     times = await page.evaluate("ages")
