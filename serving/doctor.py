@@ -135,7 +135,7 @@ def _artefacts(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "artefacts",
             "warning",
-            f"no model yet: lists are trending alone until {settings.training.first_events:,} events",
+            f"no model yet: lists are what trends and goes together until {settings.training.first_events:,} events",
         )
         return
     try:
