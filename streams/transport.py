@@ -8,8 +8,9 @@ Transport with its Consumer class, and Topic and App subclasses.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import faust
@@ -24,6 +25,10 @@ from faust.types.tuples import TP, ConsumerMessage, ack_lock
 #: How long the broker may hold a fetch that has nothing to bring. What comes ends the wait, so freshness does not
 #: depend on it; but a partition that was full joins the next fetch only, after the one that waits for the others.
 _FETCH_WAIT_MS: Final = 100
+#: How long the consumer waits for records: a partition that a full buffer holds back is not among those waited for, and
+#: its turn comes when the wait is over.
+_WAIT_S: Final = 1.0
+_WAIT_HELD_BACK_S: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,48 @@ class BatchTopic(faust.Topic):
 
 
 async def batches(stream: StreamT[RecordBatch]) -> AsyncIterator[tuple[RecordBatch, Callable[[], object]]]:
-    """An agent's batches, each with what acknowledges it: to be called once its effects are done."""
+    """An agent's batches, each with what acknowledges it: to be called once its effects are done.
+
+    Those that came while the agent was busy are joined: fetches then bring a few records each, and a small batch costs
+    nearly as much as a large one.
+    """
+    app = stream.app
     assert isinstance(stream, Stream)
+    assert isinstance(app, BatchApp)
+    queue: asyncio.Queue[Any] = getattr(stream.channel, "queue")  # noqa: B009 - Faust's type hides it
     async for event in stream.noack().events():
-        yield event.value, event.ack
+        waiting: list[Any] = [event]
+        while not queue.empty():
+            waiting.append(queue.get_nowait())
+        for events in _runs(waiting, app.batch_max):
+            yield _joined(events), partial(_acknowledge, events)
+
+
+def _runs(events: Iterable[Any], most: int) -> list[list[Any]]:
+    """The events of each partition in their order, in runs of at most so many records."""
+    runs: list[list[Any]] = []
+    newest: dict[tuple[str, int], tuple[list[Any], int]] = {}
+    for event in events:
+        batch: RecordBatch = event.value
+        of = batch.topic, batch.partition
+        run, size = newest.get(of, ([], most))
+        if size + len(batch.records) > most:
+            run, size = [], 0
+            runs.append(run)
+        run.append(event)
+        newest[of] = run, size + len(batch.records)
+    return runs
+
+
+def _joined(events: Sequence[Any]) -> RecordBatch:
+    """The batches of a partition, in their order, as one."""
+    last: RecordBatch = events[-1].value
+    return replace(last, records=[record for event in events for record in event.value.records])
+
+
+def _acknowledge(events: Iterable[Any]) -> None:
+    for event in events:
+        event.ack()
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -108,7 +151,8 @@ class BatchConsumer(driver.Consumer):
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 generation = self.app.consumer_generation_id
-                records, active = await self._wait_next_records(1.0)
+                wait_s = _WAIT_HELD_BACK_S if self._buffered_partitions else _WAIT_S
+                records, active = await self._wait_next_records(wait_s)
                 await asyncio.sleep(0)
                 if not records or self.should_stop:
                     continue

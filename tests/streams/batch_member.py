@@ -1,7 +1,8 @@
 """A member of a consumer group for the transport's tests: notes each batch it gets, and acknowledges as it is told.
 
 Run as `python -m tests.streams.batch_member NOTES POLICY`; the settings come from the environment. The policy is
-`all`, `slow` (all, 20 ms a batch), or `hold:N`: never acknowledge the N-th batch of each partition, counted from 0.
+`all`, `slow` (all, 20 ms a batch, half a second for a record alone), or `hold:N`: never acknowledge the N-th batch of
+each partition, counted from 0.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ def main(notes: str, policy: str) -> None:
                 offsets = [record.offset for record in batch]
                 file.write(json.dumps({"partition": batch.partition, "offsets": offsets}) + "\n")
                 if policy == "slow":
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.02 if len(offsets) > 1 else 0.5)
                 if count[batch.partition] != held:
                     acknowledge()
                 count[batch.partition] += 1

@@ -25,6 +25,8 @@ BATCH_MAX = 40
 #: Records put on each partition before the members start.
 FIRST = 500
 HELD = 2
+#: Records that come one by one to a member that is slow.
+SINGLES = 7
 
 Batches = list[tuple[int, list[int]]]
 
@@ -54,6 +56,11 @@ class Scene:
             for number in range(count):
                 self._producer.send(self.topic, value=b"%d" % number, partition=partition)
         self._producer.flush()
+
+    def trickle(self, count: int) -> None:
+        """Put so many records on the first partition, each when the one before it is there."""
+        for _ in range(count):
+            self._producer.send(self.topic, value=b"", partition=0).get(30)
 
     def start(self, name: str, policy: str = "all") -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -129,6 +136,7 @@ class Played:
     committed: dict[str, dict[int, int | None]] = field(default_factory=dict)
     alone: dict[int, list[int]] = field(default_factory=dict)
     together: dict[str, set[int]] = field(default_factory=dict)
+    trickled_from: int = 0
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +160,7 @@ def played(servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -
         wait_until(some, "the member that is to be killed gets its first batch", within_s=90)
         killed.kill("first")
         played.committed["killed"] = killed.committed()
-        killed.start("second")
+        killed.start("second", "slow")
         for scene in (steady, held):
             scene.wait_for(FIRST, "first")
             scene.end("first")
@@ -170,6 +178,9 @@ def played(servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -
         steady.wait_for(1, "second")
         held.wait_for(FIRST - HELD * BATCH_MAX, "second")
         killed.wait_for(FIRST, "first", "second")
+        played.trickled_from = len(killed.batches("second"))
+        killed.trickle(SINGLES)
+        wait_until(lambda: killed.offsets("second")[0][-1] == FIRST + SINGLES - 1, "what came one by one", within_s=90)
         pair.wait_for(sent + 20, "one", "two")
         played.alone = {p: offsets[before[p] :] for p, offsets in pair.offsets("two").items()}
         yield played
@@ -215,9 +226,17 @@ def test_only_the_unbroken_run_of_acknowledged_batches_is_committed(played: Play
 def test_after_a_sigkill_everything_not_committed_comes_again(played: Played) -> None:
     committed = {p: offset or 0 for p, offset in played.committed["killed"].items()}
     assert sum(committed.values()) < PARTITIONS * FIRST, "the kill came too late to prove anything"
-    assert played.killed.offsets("second") == {p: list(range(committed[p], FIRST)) for p in range(PARTITIONS)}
+    again = {p: [o for o in offsets if o < FIRST] for p, offsets in played.killed.offsets("second").items()}
+    assert again == {p: list(range(committed[p], FIRST)) for p in range(PARTITIONS)}
     for partition, offsets in played.killed.offsets("first").items():
         assert committed[partition] <= len(offsets), "committed what was never delivered"
+
+
+def test_what_comes_while_an_agent_is_busy_is_joined(played: Played) -> None:
+    """Each record was fetched on its own; the agent took longer for the first than the others to come."""
+    batches = [offsets for _, offsets in played.killed.batches("second")[played.trickled_from :]]
+    assert [offset for offsets in batches for offset in offsets] == list(range(FIRST, FIRST + SINGLES))
+    assert len(batches) < SINGLES - 1
 
 
 def test_two_members_share_the_partitions(played: Played) -> None:
