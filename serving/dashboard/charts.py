@@ -12,10 +12,10 @@ _FAINT: Final = "rgba(138, 148, 166, 0.18)"
 Options = dict[str, Any]
 
 
-def base(description: str, *, legend: bool = True, animation: bool = False) -> Options:
+def base(description: str, *, legend: bool = True) -> Options:
     """What every chart has; `description` is read out to those who do not see it."""
     return {
-        "animation": animation,
+        "animation": False,
         "color": list(COLOURS),
         "textStyle": {"fontFamily": "inherit"},
         "aria": {"enabled": True, "label": {"description": description}},
@@ -85,7 +85,7 @@ def bars(
     """Bars that lie on their side, the first on top. `keys` name them; `room` is their labels' width in pixels."""
     names = list(values)
     data = [{"value": round(values[name], digits), "key": keys[at] if keys else name} for at, name in enumerate(names)]
-    options = base(description, legend=False, animation=True)
+    options = base(description, legend=False)
     options["tooltip"] |= {"trigger": "item"}
     return options | {
         "xAxis": axis("value", splitNumber=3),

@@ -106,7 +106,7 @@ def _backlog(waits: list[Backlog] | str) -> None:
     if isinstance(waits, str):
         nothing("cloud_off", waits)
         return
-    options = charts.base("Events that wait, by partition and reader", animation=True)
+    options = charts.base("Events that wait, by partition and reader")
     names = sorted({wait.group for wait in waits})
     partitions = sorted({wait.partition for wait in waits})
     found = {(wait.group, wait.partition): wait.waiting for wait in waits}

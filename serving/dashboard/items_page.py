@@ -175,7 +175,7 @@ class _Item:
         with row():
             for window in counts:
                 fact(f"liked in {span(window.seconds)}", f"{window.positives:,.0f} of {window.events:,.0f}")
-        options = charts.base("Events and likes by window", animation=True)
+        options = charts.base("Events and likes by window")
         options |= {
             "xAxis": charts.axis("category", data=[span(window.seconds) for window in counts]),
             "yAxis": charts.axis("value", splitNumber=3, minInterval=1),

@@ -14,11 +14,11 @@ from starlette.responses import RedirectResponse
 from serving.api.live import Live
 from serving.dashboard import frame
 from serving.dashboard.board import Board
+from serving.dashboard.parts import PATH
 from serving.dashboard.session import KEPT_S
 from serving.dashboard.watch import Watch
 from streams.settings import Settings
 
-PATH: Final = "/dashboard"
 _STATIC: Final = Path(__file__).parent / "static"
 #: Messages kept for a page whose connection is cut; the next sample makes the last one stale anyhow.
 _HISTORY: Final = 20

@@ -1,6 +1,5 @@
 """User: what one person did, is like and is shown; and acting as that person to see the list change."""
 
-from functools import partial
 from typing import Final
 
 from nicegui import ui
@@ -11,22 +10,18 @@ from serving.api.problems import Problem
 from serving.dashboard import charts
 from serving.dashboard.acting import PATIENCE_S, Act, Answer, Move, act, moves, told
 from serving.dashboard.board import Board
-from serving.dashboard.parts import card, chip, heading, nothing, row, source_chips, to
+from serving.dashboard.parts import card, chip, heading, nothing, row, to
+from serving.dashboard.places import Places
 from serving.dashboard.session import may
 from serving.dashboard.why import why_card
 from streams.catalogue import decode_profile
+from streams.events import Recommendations
 from streams.user_states import UserState
 
 _HISTORY: Final = 200
 _HISTOGRAM: Final = 128
 _FEATURES: Final = 4
 _VALUES: Final = 6
-_ACTS: Final[tuple[tuple[Act, str, str], ...]] = (
-    ("watch", "play_arrow", "Watch"),
-    ("like", "favorite", "Like"),
-    ("hide", "visibility_off", "Hide"),
-    ("skip", "skip_next", "Skip"),
-)
 _LABELS: Final = (("liked", POSITIVE, charts.TEAL), ("between", 0, charts.GREY), ("disliked", NEGATIVE, charts.ROSE))
 
 #: A tooltip that sets a title as text, so that nothing in it is taken for HTML.
@@ -73,13 +68,13 @@ class _View:
     def __init__(self, board: Board, user: str) -> None:
         self._board = board
         self._user = user
-        self._shown: Served | None = None
+        self._shown: Recommendations | None = None
 
     async def build(self) -> None:
         with ui.element("div").classes("ms-sides"):
             with card("The list"):
                 self._status = ui.label().classes("ms-status").props("role=status aria-live=polite")
-                self._places = ui.element("ol").classes("ms-places")
+                self._places = Places(self._board.watch.title, self._act)
             with ui.element("div").classes("ms-stack"):
                 why_card(self._board, self._user)
                 self._known = ui.element("div").classes("ms-stack")
@@ -92,7 +87,8 @@ class _View:
         except AWAY as error:
             self._status.text = f"Redis is away: {error}"
             return
-        self._show_list(served, moves(served.recommendations.items, served.recommendations.items))
+        made = served.recommendations
+        self._show_list(made, moves(made.items, made.items))
         self._status.text = self._origin(served)
         await self._show_known()
 
@@ -108,47 +104,19 @@ class _View:
         }[served.origin]
         return f"{says}, by model {made.model}" + (f"; {served.degraded}" if served.degraded else "")
 
-    def _show_list(self, served: Served, changes: list[Move]) -> None:
-        self._shown = served
-        self._places.clear()
-        with self._places:
-            if not changes:
-                nothing("playlist_remove", "The list is empty: lists fill as events come and items are described.")
-            scores = [change.place.score for change in changes]
-            for number, change in enumerate(changes):
-                self._place(number, change, _share(change.place.score, scores))
+    def _show_list(self, made: Recommendations, changes: list[Move]) -> None:
+        self._shown = made
+        self._places.show(changes)
 
-    def _place(self, number: int, change: Move, share: float) -> None:
-        place = change.place
-        title = self._board.watch.title(place.item_id)
-        new = change.up is None
-        with ui.element("li").classes("ms-place" + (" ms-new" if new else "")):
-            ui.label(str(number + 1)).classes("ms-rank")
-            with ui.element("div").classes("ms-place-text"):
-                ui.link(title, to("/items", item=place.item_id)).classes("ms-place-title")
-                with row("ms-place-why"):
-                    source_chips(place.sources)
-                    ui.label(place.reason).classes("ms-soft")
-            moved = "new" if new else f"▲ {change.up}" if change.up and change.up > 0 else ""
-            moved = f"▼ {-change.up}" if change.up and change.up < 0 else moved
-            ui.label(moved).classes("ms-moved" + (" down" if moved.startswith("▼") else ""))
-            with ui.element("div").classes("ms-score").props(f'aria-label="score {place.score:.3f}"'):
-                ui.element("div").style(f"width: {100 * share:.0f}%")
-                ui.label(f"{place.score:.3f}")
-            with ui.element("div").classes("ms-acts"):
-                for what, icon, word in _ACTS:
-                    ui.button(icon=icon, color=None, on_click=partial(self._act, what, place.item_id, number)).props(
-                        f'flat round dense aria-label="{word}" title="{word}"'
-                    ).classes(f"ms-act-{what}").mark(f"{what}-{number}")
-
-    async def _act(self, what: Act, item: str, position: int) -> None:
-        if not may(self._board, "write") or self._shown is None:
+    async def _act(self, what: Act, item: str) -> None:
+        before = self._shown
+        listed = [place.item_id for place in before.items] if before else []
+        if not may(self._board, "write") or before is None or item not in listed:
             return
-        before = self._shown.recommendations
-        title = self._board.watch.title(item)
+        title, at = self._board.watch.title(item), listed.index(item)
         self._status.text = f"{what}: {title} …"
         try:
-            answer = await act(self._board, self._user, what, item, rec_id=before.rec_id, position=position)
+            answer = await act(self._board, self._user, what, item, rec_id=before.rec_id, position=at)
         except Problem as problem:
             self._status.text = told(problem)
             return
@@ -156,7 +124,7 @@ class _View:
         if answer.made is not None:
             changes = moves(before.items, answer.made.items)
             self._status.text += f" {sum(change.up is None for change in changes)} items are new on it."
-            self._show_list(Served(answer.made, "published"), changes)
+            self._show_list(answer.made, changes)
         await self._show_known()
 
     def _verdict(self, what: Act, title: str, answer: Answer) -> str:
@@ -246,9 +214,3 @@ class _View:
                 options = charts.bars(f"Shares by {feature}", top, digits=1)
                 options["xAxis"]["axisLabel"]["formatter"] = "{value} %"
                 ui.echart(options).style(charts.height_of_bars(len(top))).classes("ms-bars")
-
-
-def _share(score: float, scores: list[float]) -> float:
-    """How long a score's bar is: the list's best fills it, the worst leaves a tenth."""
-    low, high = min(scores), max(scores)
-    return 1.0 if high == low else 0.1 + 0.9 * (score - low) / (high - low)
