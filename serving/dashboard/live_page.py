@@ -38,41 +38,46 @@ def build(board: Board) -> None:
         "recall@10 of what users found by themselves, in the list they had before: the newest 2,000",
     ):
         ui.label("").classes("ms-says").props("data-live=ahead")
-        recall = _chart(_recall(), "ms-chart-tall")
+        recall = _room("ms-chart-tall")
     with grid():
         with card("Throughput", "per second, the last two minutes"):
-            rates = _chart(
-                charts.curves(
-                    "Events and lists a second",
-                    [charts.line("events", fill=True), charts.line("lists", fill=True)],
-                    minInterval=1,
-                )
-            )
+            rates = _room()
         with card("Freshness", "from an event in Kafka to its list in Kafka"):
-            fresh = _chart(_freshness())
+            fresh = _room()
     with card("What users make of it", "of sessions and of shown places, over the newest hour or so of event time"):
-        outcomes = _chart(_outcomes())
+        outcomes = _room()
     with grid():
         with card("Events"):
             ui.html('<ul class="ms-stream" id="ms-events"><li>No event has come by yet.</li></ul>', sanitize=False)
         with card("Lists"):
             ui.html('<ul class="ms-stream" id="ms-lists"><li>No list has come by yet.</li></ul>', sanitize=False)
-    _feed(
-        board,
-        [
-            {"id": recall, "recent": False, "marks": True, "of": [["recall"], ["trending"]]},
-            {"id": rates, "recent": True, "of": [["events"], ["lists"]]},
-            {"id": fresh, "recent": True, "of": [["freshness", place] for place in range(3)]},
-            {"id": outcomes, "recent": False, "marks": True, "of": [["engaged"], ["clicked"]]},
-        ],
-    )
+
+    def draw() -> None:
+        _begin(
+            board,
+            [
+                _chart(recall, _recall(), [["recall"], ["trending"]], marks=True),
+                _chart(rates, _rates(), [["events"], ["lists"]], recent=True),
+                _chart(fresh, _freshness(), [["freshness", place] for place in range(3)], recent=True),
+                _chart(outcomes, _outcomes(), [["engaged"], ["clicked"]], marks=True),
+            ],
+        )
+
+    _begin(board, [])
+    _feed(board)
+    ui.timer(0, draw, once=True)  # the page is there before the code that draws charts
 
 
-def _feed(board: Board, drawn: list[dict[str, object]]) -> None:
-    """Send what there is, then each sample as it comes; it was encoded once for all pages."""
+def _begin(board: Board, drawn: list[dict[str, object]]) -> None:
+    """Send what there is, for these charts."""
     watch = board.watch
-    arguments = (drawn, watch.history.samples, list(watch.recent))
+    arguments = (drawn, watch.history.samples, list(watch.recent)) if drawn else ((), (), ())
     ui.run_javascript(f"millstream.begin({', '.join(msgspec.json.encode(each).decode() for each in arguments)})")
+
+
+def _feed(board: Board) -> None:
+    """Send each sample as it comes; it was encoded once for all pages."""
+    watch = board.watch
     sent = ""
 
     def send() -> None:
@@ -85,8 +90,26 @@ def _feed(board: Board, drawn: list[dict[str, object]]) -> None:
     ui.timer(EVERY_S, send)
 
 
-def _chart(options: charts.Options, classes: str = "ms-chart") -> int:
-    return ui.echart(options).classes(classes).id
+def _room(classes: str = "ms-chart") -> ui.element:
+    """Where a chart is going to be."""
+    return ui.element("div").classes(classes)
+
+
+def _chart(
+    room: ui.element, options: charts.Options, of: list[list[object]], *, recent: bool = False, marks: bool = False
+) -> dict[str, object]:
+    """Draw a chart in its room, and tell the page's script what of a sample its curves are."""
+    with room:
+        chart = ui.echart(options).classes("ms-fill")
+    return {"id": chart.id, "recent": recent, "marks": marks, "of": of}
+
+
+def _rates() -> charts.Options:
+    return charts.curves(
+        "Events and lists a second",
+        [charts.line("events", fill=True), charts.line("lists", fill=True)],
+        minInterval=1,
+    )
 
 
 def _recall() -> charts.Options:
