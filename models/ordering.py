@@ -13,6 +13,8 @@ Rows = npt.NDArray[np.int64]
 
 _SIGN: Final = 0x7FFFFFFF
 _LOW: Final = 0xFFFFFFFF
+#: From so many rows to choose from for each that is given, these are sorted.
+_SPARSE: Final = 16
 
 
 def best_first(table: npt.NDArray[np.floating]) -> Rows:
@@ -27,6 +29,16 @@ def best_first(table: npt.NDArray[np.floating]) -> Rows:
     keys.sort(axis=1)
     keys &= _LOW
     return keys
+
+
+def distinct(rows: Rows, size: int) -> tuple[Rows, Rows]:
+    """The distinct ones of rows (k,) below `size`, ascending, and of each row its place among them, (k,)."""
+    if _SPARSE * len(rows) < size:
+        found, places = np.unique(rows, return_inverse=True)
+        return found, places
+    met = np.zeros(size, dtype=bool)
+    met[rows] = True
+    return np.flatnonzero(met), (np.cumsum(met) - 1).take(rows)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from models.blend import MODELS, feature_names
 from models.interactions import DEVICES
 from models.moments import CALENDAR, calendar
-from models.ordering import Layout, best_first
+from models.ordering import Layout, best_first, distinct
 from models.popularity import Popularity, PopularityConfig
 from models.ranking.facts import KEYS, ItemFacts
 from models.ranking.holidays import days_to_and_from
@@ -136,7 +136,7 @@ def describe(users: UserBatch, candidates: Candidates, at: npt.NDArray[np.int64]
     out = np.empty((len(names(popularity.config, facts.number_names)), len(at)), dtype=np.float32)
     moments = calendar(users.now), days_to_and_from(users.now, state.holidays)
     about_users = np.concatenate([_of_users(users, popularity, facts), *moments], axis=1, dtype=np.float32).T
-    rows, place = _distinct(candidates.items[at], len(popularity))
+    rows, place = distinct(candidates.items[at], len(popularity))
     about_items = _of_items(rows, popularity, facts)
     for start in range(0, len(users), _USERS_AT_ONCE):  # few enough that the tables stay in the processor's cache
         stop = start + _USERS_AT_ONCE
@@ -161,7 +161,7 @@ def _fill(
     of, items = candidates.users[at], candidates.items[at]
     filled = 0
     for block in (
-        candidates.features.take(at, axis=0).T,
+        candidates.features.T.take(at, axis=1),
         _of_sources(candidates, at, len(users)),
         _log_days(users.now[of] - facts.times[items].T),
         about_items,
@@ -182,13 +182,6 @@ def _fill(
 @lru_cache(maxsize=8)
 def _columns(popularity: PopularityConfig, numbers: tuple[str, ...]) -> dict[str, int]:
     return {name: index for index, name in enumerate(names(popularity, numbers))}
-
-
-def _distinct(items: npt.NDArray[np.int64], size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The distinct ones of rows (k,) below `size`, ascending, and of each row its place among them, (k,)."""
-    met = np.zeros(size, dtype=bool)
-    met[items] = True
-    return np.flatnonzero(met), (np.cumsum(met) - 1).take(items)
 
 
 def _of_items(rows: npt.NDArray[np.int64], popularity: Popularity, facts: ItemFacts) -> Floats:
@@ -271,8 +264,8 @@ def _of_sources(candidates: Candidates, at: npt.NDArray[np.int64], n_users: int)
     layout = Layout.over(candidates.users, n_users)
     of, logs = layout.of[at], np.log1p(np.arange(layout.width))
     out = np.empty((len(_SOURCES), len(at)), dtype=np.float32)
-    trend = candidates.features[:, len(MODELS) + 1 :].mean(axis=1)
-    for index, values in enumerate([*candidates.features[:, : len(MODELS)].T, trend]):
+    trend = candidates.features.T[len(MODELS) + 1 :].mean(axis=0)
+    for index, values in enumerate([*candidates.features.T[: len(MODELS)], trend]):
         table = layout.table(values, -np.inf)
         ranks = logs.take(layout.ranks(best_first(table), at))
         if index < len(MODELS):
@@ -343,14 +336,13 @@ def _nearness(
     recent = users.items[:, -_NEAREST:]
     liked: npt.NDArray[np.bool_] = (recent >= 0) & (users.strengths[:, -_NEAREST:] >= _LIKED)
     layout = Layout.over(of, len(users))
-    table = vectors.take(layout.table(items, 0), axis=0) @ vectors.take(np.maximum(recent, 0), axis=0).transpose(
-        0, 2, 1
-    )
-    near = table.reshape(-1, recent.shape[1]).take(layout.cells, axis=0)
+    of_items, of_recent = (vectors[rows] for rows in (layout.table(items, 0), np.maximum(recent, 0)))
+    near = (of_items @ of_recent.transpose(0, 2, 1)).reshape(-1, recent.shape[1]).take(layout.cells, axis=0)
     near[~liked[of]] = -np.inf
+    lacks = np.asarray(~liked.any(axis=1))
     newest = recent.shape[1] - 1 - np.argmax(liked[:, ::-1], axis=1)
     told = np.stack([near[np.arange(len(of)), newest[of]], near.max(axis=1)])
-    told[:, ~liked.any(axis=1)[of]] = np.nan
+    told[:, lacks[of]] = np.nan
     return told
 
 
