@@ -23,6 +23,10 @@ _BREADTH = 200
 _SCAN = 100
 #: How many vectors a list's centre is learnt from, and in how many rounds.
 _PER_LIST, _ROUNDS = 40, 8
+#: Up to so many times the pairs that are wanted, all pairs are multiplied.
+_ALL_PAIRS = 20
+#: So few pairs that the cache holds what is looked up for them.
+_PAIRS_AT_ONCE = 4096
 
 
 class IndexRefused(Exception):
@@ -143,10 +147,25 @@ def _scanned(queries: Vectors, vectors: Vectors, k: int) -> npt.NDArray[np.int64
     """The best rows for each query, in no order, (B, k)."""
     scores = queries @ vectors.T
     least = np.partition(scores, -k, axis=1)[:, [-k]]
-    rows = np.nonzero(scores >= least)[1]
-    if len(rows) != len(scores) * k:  # several are as good as the last
-        rows = np.argpartition(scores, -k, axis=1)[:, -k:]
-    return np.asarray(rows.reshape(-1, k), dtype=np.int64)
+    cells = np.flatnonzero(scores >= least)
+    if len(cells) != len(scores) * k:  # several are as good as the last
+        return np.asarray(np.argpartition(scores, -k, axis=1)[:, -k:], dtype=np.int64)
+    rows: npt.NDArray[np.int64] = cells.reshape(-1, k) - np.arange(len(scores))[:, None] * scores.shape[1]
+    return rows
+
+
+def inner_products(
+    queries: Vectors, vectors: Vectors, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
+) -> Vectors:
+    """The inner product of each pair (p,) of a query (B, d) and a vector (rows, d)."""
+    if len(queries) * len(vectors) <= _ALL_PAIRS * len(of):  # all of them by one matrix product, which is faster
+        every: Vectors = (queries @ vectors.T).take(of * len(vectors) + items)
+        return every
+    some = np.empty(len(of), dtype=np.float32)
+    for start in range(0, len(of), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        np.einsum("pd,pd->p", queries[of[part]], vectors[items[part]], out=some[part])
+    return some
 
 
 def _exact(vectors: Vectors, _seed: int) -> Any:

@@ -149,12 +149,13 @@ class Neighbours:
         of, places = np.nonzero(liked)
         rows = recent[of, places]
         near = self.items[rows]
-        cells = (of[:, None] * size + near)[near >= 0]
-        similarities = self.similarities(rows)[near >= 0]
+        held = near >= 0
+        cells = (of[:, None] * size + near)[held]
+        similarities = self.similarities(rows)[held]
         if len(users) * size <= _MAX_TABLE:
-            summed = np.bincount(cells, similarities, minlength=1)
-            keys = np.flatnonzero(summed)
-            return Similarities(size, keys, summed[keys].astype(np.float32))
+            table = np.bincount(cells, similarities, minlength=len(users) * size).astype(np.float32)
+            keys = np.flatnonzero(table != 0)  # of floats as they are it takes several times as long
+            return Similarities(size, keys, table.take(keys), table)
         # cell and place make one integer, as that is quicker to sort than to order by
         shift = len(cells).bit_length()
         cells = np.sort((cells << shift) | np.arange(len(cells)))
@@ -199,11 +200,13 @@ class Similarities:
         size: item rows.
         keys: int64 (m,), ascending: `user * size + item`.
         values: float32 (m,).
+        table: float32 (B * size,) of all pairs, where these are few enough.
     """
 
     size: int
     keys: npt.NDArray[np.int64]
     values: Floats
+    table: Floats | None = None
 
     def pairs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]:
         """Users (m,), ascending, items (m,) and their similarities (m,)."""
@@ -212,9 +215,11 @@ class Similarities:
 
     def logarithms(self, users: npt.NDArray[np.integer], items: npt.NDArray[np.integer]) -> Floats:
         """Those of the pairs (p,) as the blend reads them."""
+        wanted = users * self.size + items
         values = np.zeros(len(users), np.float32)
-        if len(self.keys):
-            wanted = users * self.size + items
+        if self.table is not None:
+            values = self.table.take(wanted)
+        elif len(self.keys):
             at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
             told = self.keys[at] == wanted
             values[told] = self.values[at[told]]

@@ -13,6 +13,8 @@ Rows = npt.NDArray[np.int64]
 
 _SIGN: Final = 0x7FFFFFFF
 _LOW: Final = 0xFFFFFFFF
+#: From so many rows to choose from for each that is given, these are sorted.
+_SPARSE: Final = 16
 
 
 def best_first(table: npt.NDArray[np.floating]) -> Rows:
@@ -29,6 +31,16 @@ def best_first(table: npt.NDArray[np.floating]) -> Rows:
     return keys
 
 
+def distinct(rows: Rows, size: int) -> tuple[Rows, Rows]:
+    """The distinct ones of rows (k,) below `size`, ascending, and of each row its place among them, (k,)."""
+    if _SPARSE * len(rows) < size:
+        found, places = np.unique(rows, return_inverse=True)
+        return found, places
+    met = np.zeros(size, dtype=bool)
+    met[rows] = True
+    return np.flatnonzero(met), (np.cumsum(met) - 1).take(rows)
+
+
 @dataclass(frozen=True)
 class Layout:
     """How p things, those of a user beside each other, lie in a table that has a row for each of B users.
@@ -36,14 +48,14 @@ class Layout:
     Attributes:
         of: int64 (p,) the user, ascending.
         starts, counts: int64 (B,) where each user's begin, and how many they are.
-        columns: int64 (p,) of the table.
+        cells: int64 (p,) of the table, one row after the other.
         width: how many columns it has.
     """
 
     of: Rows
     starts: Rows
     counts: Rows
-    columns: Rows
+    cells: Rows
     width: int
 
     @classmethod
@@ -51,12 +63,14 @@ class Layout:
         """The layout of things of users `of` (p,), ascending."""
         counts = np.bincount(of, minlength=n_users)
         starts = np.cumsum(counts) - counts
-        return cls(of, starts, counts, np.arange(len(of)) - starts[of], int(counts.max(initial=0)))
+        width = int(counts.max(initial=0))
+        cells = np.arange(len(of)) + (np.arange(n_users) * width - starts).take(of)
+        return cls(of, starts, counts, cells, width)
 
     def table(self, values: npt.NDArray[T], fill: float) -> npt.NDArray[T]:
         """Values (p,) as a table (B, width)."""
         made = np.full((len(self.starts), self.width), fill, values.dtype)
-        made[self.of, self.columns] = values
+        made.reshape(-1)[self.cells] = values
         return made
 
     def places(self, columns: Rows) -> Rows:
@@ -67,7 +81,7 @@ class Layout:
 
     def ranks(self, order: Rows, at: Rows) -> Rows:
         """The ranks (k,) of those at places `at` (k,) in their user's row of an order of all columns (B, width)."""
-        ranks = np.empty_like(order)
-        ranks[np.arange(len(order))[:, None], order] = np.arange(self.width)
-        found: Rows = ranks[self.of[at], self.columns[at]]
-        return found
+        ranks = np.empty(order.size, dtype=np.int64)
+        begins = np.arange(len(order))[:, None] * self.width
+        ranks[(order + begins).ravel()] = np.tile(np.arange(self.width), len(order))
+        return ranks.take(self.cells.take(at))

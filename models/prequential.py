@@ -100,7 +100,7 @@ def examples_among_candidates(
     return Examples(
         Choices(candidates.features[kept], np.searchsorted(lucky, candidates.users[kept]), np.flatnonzero(hit[kept])),
         np.flatnonzero(described[kept]),
-        features,
+        np.ascontiguousarray(features),  # what is learnt from is drawn by candidates
         Tokens(tokens.item, tokens.user[lucky], tokens.weights[lucky]),
         rates[at],
         log.weight[rows[lucky]],

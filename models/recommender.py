@@ -21,8 +21,9 @@ from models.blend import MODELS, Blend
 from models.candidates import Candidates
 from models.config import TrainingConfig
 from models.features import ItemContent, TokenTable
-from models.index import VectorIndex
+from models.index import VectorIndex, inner_products
 from models.neighbours import Neighbours
+from models.ordering import distinct
 from models.popularity import Popularity, PopularityConfig
 from models.prior import SHARE_FLOORS, log_shares
 from models.ranking.examples import shortlist
@@ -45,10 +46,6 @@ _NETWORKS: Final = MODELS.index("neighbours")
 _LIKED = 0.5
 _REASONS = 20
 _USERS_AT_ONCE = 64
-#: Up to so many times the pairs that are wanted, all pairs are multiplied.
-_ALL_PAIRS = 20
-#: So few pairs that the cache holds what is looked up for them.
-_PAIRS_AT_ONCE = 4096
 #: Cells of the users-by-items table that one slice of a batch may take.
 _MAX_CELLS = 1 << 25
 
@@ -205,9 +202,10 @@ class Recommender:
         """What the sources are asked, for users and arguments as in `rank`."""
         size = len(self.item_ids)
         table = np.zeros((len(users), size), dtype=bool)
-        for place, items in enumerate(seen):
-            table[place, np.asarray(items, dtype=np.int64)] = True
-        most_seen = max((len(items) for items in seen), default=0)
+        counts = [len(items) for items in seen]
+        if any(counts):
+            table[np.repeat(np.arange(len(users)), counts), np.concatenate(seen)] = True
+        most_seen = max(counts, default=0)
         queries: list[Floats] = []
         indexes: list[VectorIndex] = []
         networks = self.networks
@@ -358,38 +356,44 @@ class Recommender:
         return ranking
 
     def _features(self, request: Request, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Floats:
-        models = np.zeros((len(of), len(MODELS)), dtype=np.float32)
-        for column, (query, index) in enumerate(zip(request.queries, request.indexes, strict=True)):
-            models[:, column] = _products(query[:, :-1], index.vectors[:, :-1], of, items)
-        if request.near is not None:
-            models[:, _NETWORKS] = request.near.logarithms(of, items)
+        """The features (p, F) as the blend reads them, a feature's values beside each other in memory."""
+        popularity = request.popularity
+        half_lives = len(popularity.config.half_lives_s)
+        features = np.empty((len(MODELS) + 1 + len(SHARE_FLOORS) * half_lives, len(of)), dtype=np.float32)
+        models = features[: len(MODELS)]
+        models[len(request.queries) :] = 0.0
+        for place, (query, index) in enumerate(zip(request.queries, request.indexes, strict=True)):
+            models[place] = inner_products(query[:, :-1], index.vectors[:, :-1], of, items)
+        models[_NETWORKS] = 0.0 if request.near is None else request.near.logarithms(of, items)
         # the popular candidates are the yardstick: an item of which the models know nothing is as good as they are
-        shares = request.popularity.shares()
-        now = shares[items]
-        importance = now.mean(axis=1) + np.float32(SHARE_FLOORS[0])
-        total = np.bincount(of, importance, minlength=len(request.users))
+        rows, place_of = distinct(items, len(popularity))
+        shares = popularity.shares().take(rows, axis=0)
+        importance = (shares.mean(axis=1) + np.float32(SHARE_FLOORS[0])).take(place_of)
+        total = np.maximum(np.bincount(of, importance, minlength=len(request.users)), 1e-12)
+        for values in models:
+            summed = np.bincount(of, importance * values, minlength=len(request.users))
+            values -= (summed / total).take(of)
         trust = self._trust(items)
-        for model in range(len(MODELS)):
-            summed = np.bincount(of, importance * models[:, model], minlength=len(request.users))
-            models[:, model] -= (summed / np.maximum(total, 1e-12))[of]
-        models[:, :_NETWORKS] *= trust[:, None]
+        models[:_NETWORKS] *= trust
+        np.subtract(1.0, trust, out=features[len(MODELS)])
         # each logarithm is taken once
-        logs = log_shares(now) if len(items) < len(shares) else log_shares(shares)[items]
-        return np.concatenate([models, 1.0 - trust[:, None], logs], axis=1, dtype=np.float32)
+        features[len(MODELS) + 1 :] = log_shares(shares).T.take(place_of, axis=1)
+        return features.T
 
     def _liking(self, request: Request, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Floats:
         head = self.networks.sequence.next_action if self.networks is not None else None
         if head is None:
             return np.full(len(of), np.nan, dtype=np.float32)
         towards = head.towards(request.queries[0][:, :-1])
-        odds: Floats = _products(towards[:, :-1], request.indexes[0].vectors[:, :-1], of, items) + towards[of, -1]
+        odds: Floats = inner_products(towards[:, :-1], request.indexes[0].vectors[:, :-1], of, items) + towards[of, -1]
         return odds
 
     def _trust(self, items: npt.NDArray[np.int64]) -> Floats:
         """How far the networks' scores of rows (p,) can be trusted, (p,) in [0, 1), by the likes learnt from."""
-        known = items < len(self._learnt_from)
         learnt = np.zeros(len(items), dtype=np.float32)
-        learnt[known] = self._learnt_from[items[known]]
+        if len(self._learnt_from):
+            known = items < len(self._learnt_from)
+            np.copyto(learnt, self._learnt_from.take(items, mode="clip"), where=known)
         return learnt / (learnt + np.float32(self.config.blend.half_trust))
 
     def because(self, users: UserBatch, ranked: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
@@ -430,18 +434,6 @@ def _queries(ask: Callable[[UserBatch, Floats], Floats], users: UserBatch, vecto
         some = order[start : start + _USERS_AT_ONCE]
         made[some] = ask(users.take(some), vectors)
     return made
-
-
-def _products(queries: Floats, vectors: Floats, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Floats:
-    """The inner product of each pair (p,) of a query (B, d) and a vector (rows, d)."""
-    if len(queries) * len(vectors) <= _ALL_PAIRS * len(of):  # all of them by one matrix product, which is faster
-        every: Floats = (queries @ vectors.T)[of, items]
-        return every
-    some = np.empty(len(of), dtype=np.float32)
-    for start in range(0, len(of), _PAIRS_AT_ONCE):
-        part = slice(start, start + _PAIRS_AT_ONCE)
-        np.einsum("pd,pd->p", queries[of[part]], vectors[items[part]], out=some[part])
-    return some
 
 
 def with_prior(vectors: Floats, prior: Floats | float) -> Floats:

@@ -67,7 +67,9 @@ class Request:
 
     def usable(self, users: Rows, items: Rows) -> npt.NDArray[np.bool_]:
         """Whether each pair may be a candidate, (p,)."""
-        usable: npt.NDArray[np.bool_] = self.allowed[items] & ~self.seen[users, items]
+        usable: npt.NDArray[np.bool_] = self.seen.reshape(-1).take(users * self.size + items)
+        np.logical_not(usable, out=usable)
+        usable &= self.allowed.take(items)
         return usable
 
     def first_usable(self, ranked: Rows, quota: int) -> Proposals:

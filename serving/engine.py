@@ -40,10 +40,6 @@ _NO_CONTEXT: Final[Mapping[str, str]] = {}
 _FRIENDS: Final = 20
 
 
-#: From so many items on, the time that garbage collection takes to go through them is worth sparing.
-_MANY_ITEMS: Final = 10_000
-
-
 class _Chosen(NamedTuple):
     """A list's places, the pipeline that picked each, and in an interleaved list the number of its arm."""
 
@@ -130,8 +126,7 @@ class Engine:
                 self.catalogue.drain_changed()  # the new ranker starts from all there is
                 self._ranker = await asyncio.to_thread(Ranker, model, self.catalogue, self._trends, self._settings)
                 log.info("model %s is in service, index %s", model.version, model.index_name)
-                if len(self.catalogue) >= _MANY_ITEMS:
-                    _settle_memory()
+                _settle_memory()
             elif self._ranker is not None:
                 self._ranker.take_items(self.catalogue.drain_changed())
                 self._ranker.take_trends(changed_trends)
@@ -299,23 +294,21 @@ class Engine:
     ) -> Recommendations:
         ids, items = self.catalogue.ids, self.catalogue.items
         places = []
-        for (row, score, sources, because, propensity, probability, minutes), pipeline, team in zip(
-            *chosen, strict=False
-        ):
-            if because is not None:
-                liked = items[because]
+        for place, pipeline, team in zip(*chosen, strict=False):
+            if place.because is not None:
+                liked = items[place.because]
                 reason = f"because you liked {liked.title or liked.item_id}"
             else:
-                reason = "popular now" if propensity is None else "new here"
+                reason = "popular now" if place.propensity is None else "new here"
             places.append(
                 ListItem(
-                    item_id=ids[row],
-                    score=score,
-                    sources=self._names[pipeline][sources],
+                    item_id=ids[place.number],
+                    score=place.score,
+                    sources=self._names[pipeline][place.sources],
                     reason=reason,
-                    propensity=propensity,
-                    probability=probability,
-                    minutes=minutes,
+                    propensity=place.propensity,
+                    probability=place.probability,
+                    minutes=place.minutes,
                     team=team,
                 )
             )
@@ -345,7 +338,10 @@ class _Names(dict[int, list[str]]):
 
 
 def _settle_memory() -> None:
-    """Take what is there now as lasting: the collector would hold up all lists to go through the catalogue again."""
+    """Take what is there now as lasting: the collector would hold up all lists to go through it again and again.
+
+    That is the catalogue, and some hundred thousand objects of the libraries.
+    """
     gc.unfreeze()  # what the model before has left is collected
     gc.collect()
     gc.freeze()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from models.popularity import Popularity
 from models.ranking.examples import shortlist
@@ -29,7 +30,7 @@ SEGMENT_SUPPORT = 50.0
 _ABSENT = -1
 
 
-class Ranked(NamedTuple):
+class Ranked(Struct, frozen=True, gc=False):  # there are many, and a struct is made in less time than a tuple
     """One place of a list.
 
     Attributes:
@@ -220,6 +221,15 @@ class Ranker:
         rows: npt.NDArray[np.int32] = self._rows[numbers[numbers < len(self._rows)]]
         return rows
 
+    def _rows_of_each(self, numbers: Sequence[npt.NDArray[np.uint32]]) -> list[npt.NDArray[np.int32]]:
+        """As `_known_rows`, for each of B users: what all have is looked up together."""
+        every = np.concatenate(numbers)
+        if int(every.max(initial=0)) >= len(self._rows):
+            return [self._known_rows(each) for each in numbers]
+        rows = self._rows.take(every)
+        ends = np.cumsum([len(each) for each in numbers]).tolist()
+        return [rows[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
     def _query(
         self,
         states: Sequence[UserState],
@@ -233,9 +243,9 @@ class Ranker:
             items=self.items,
             users=self._batches.of(states, profiles, moments, self._rows),
             profiles=profiles,
-            seen=[self._known_rows(state.seen) for state in states],
-            shown=[self._known_rows(state.shown) for state in states],
-            friends=[self._known_rows(state.friends) for state in states],
+            seen=self._rows_of_each([state.seen for state in states]),
+            shown=self._rows_of_each([state.shown for state in states]),
+            friends=self._rows_of_each([state.friends for state in states]),
             popularity=self._popularity_of(segment),
             available=self._allowed[: len(self.model.item_ids)],
             size=size,

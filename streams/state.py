@@ -265,19 +265,18 @@ class Store:
             pipeline.set(*self.user_keys(user_id, "list"), payload)
         await pipeline.execute()
 
-    async def get_list_and_newest(self, user_id: str) -> tuple[bytes | None, int | None]:
-        """The last published list of a user, as JSON, and the event time of the event applied last that calls for one.
+    async def get_lists_and_newest(self, users: Iterable[str]) -> list[tuple[bytes | None, int | None]]:
+        """The last published list of users, as JSON, and the event time of the event applied last that calls for one.
 
         None where no such event is among the newest.
         """
-        keys = self.user_keys(user_id, "list", "recent")
         pipeline = self.client.pipeline(transaction=False)
-        pipeline.get(keys[0])
-        pipeline.getrange(keys[1], -_NEWEST * RECORD.itemsize, -1)
-        published, raw = await pipeline.execute()
-        records = np.frombuffer(raw, RECORD)
-        calling = records["ts"][records["action"] != Action.IMPRESSION]
-        return published, int(calling[-1]) if len(calling) else None
+        for user in users:
+            published, recent = self.user_keys(user, "list", "recent")
+            pipeline.get(published)
+            pipeline.getrange(recent, -_NEWEST * RECORD.itemsize, -1)
+        answers = await pipeline.execute()
+        return [(published, _newest_ts(raw)) for published, raw in zip(answers[::2], answers[1::2], strict=True)]
 
     async def get_list(self, user_id: str) -> bytes | None:
         """The last published list of a user, as JSON."""
@@ -429,6 +428,13 @@ class Store:
                 return await self.client.evalsha(self._shas[name], len(keys), *keys, *arguments)
             except NoScriptError:  # a server that is new, or was restarted
                 return await self.client.eval(self._sources[name], len(keys), *keys, *arguments)
+
+
+def _newest_ts(raw: bytes) -> int | None:
+    """The event time of the last event of packed records that calls for a list."""
+    records = np.frombuffer(raw, RECORD)
+    calling = records["ts"][records["action"] != Action.IMPRESSION]
+    return int(calling[-1]) if len(calling) else None
 
 
 def fence_field(log: str, partition: int) -> str:

@@ -106,6 +106,6 @@ def _heaviest(names: list[bytes], weights: npt.NDArray[np.float64], count: int) 
     kept = np.arange(len(weights))
     if len(weights) > count > 0:
         kept = np.flatnonzero(weights >= np.partition(weights, len(weights) - count)[len(weights) - count])
-    entries = [(names[at], weight) for at, weight in zip(kept.tolist(), weights[kept].tolist(), strict=True)]
-    entries.sort(key=lambda entry: (-entry[1], entry[0]))
-    return [(name[1:].decode(), weight) for name, weight in entries[:count]]
+    # as pairs that order themselves, without a call for each
+    entries = sorted(zip((-weights[kept]).tolist(), [names[at] for at in kept.tolist()], strict=True))
+    return [(name[1:].decode(), -negative) for negative, name in entries[:count]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -18,10 +19,11 @@ import numpy.typing as npt
 from models.blend import MODELS, feature_names
 from models.interactions import DEVICES
 from models.moments import CALENDAR, calendar
-from models.ordering import Layout, best_first
+from models.ordering import Layout, best_first, distinct
 from models.popularity import Popularity, PopularityConfig
 from models.ranking.facts import KEYS, ItemFacts
 from models.ranking.holidays import days_to_and_from
+from models.ranking.token_weights import TokenWeights, highest, summed
 from models.users import UserBatch
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ _FLOOR: Final = 1e-6
 _USERS_AT_ONCE: Final = 64
 
 
-def names(popularity: PopularityConfig, numbers: Sequence[str] = ()) -> tuple[str, ...]:
+@lru_cache(maxsize=8)
+def names(popularity: PopularityConfig, numbers: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The features in their order; those of the blend come first.
 
     Args:
@@ -126,65 +129,77 @@ class State:
 def describe(users: UserBatch, candidates: Candidates, at: npt.NDArray[np.int64], state: State) -> Floats:
     """The features (k, F), see `names`, of those candidates of the users that stand at places `at` (k,), ascending.
 
-    What is chosen to be described does not change the values: a rank is among all candidates of the user.
+    What is chosen to be described does not change the values: a rank is among all candidates of the user. A feature's
+    values lie beside each other in memory.
     """
-    width = len(names(state.popularity.config, state.facts.number_names))
-    out = np.empty((len(at), width), dtype=np.float32)
-    newest = state.popularity.newest()
+    popularity, facts = state.popularity, state.facts
+    out = np.empty((len(names(popularity.config, facts.number_names)), len(at)), dtype=np.float32)
+    moments = calendar(users.now), days_to_and_from(users.now, state.holidays)
+    about_users = np.concatenate([_of_users(users, popularity, facts), *moments], axis=1, dtype=np.float32).T
+    rows, place = distinct(candidates.items[at], len(popularity))
+    about_items = _of_items(rows, popularity, facts)
     for start in range(0, len(users), _USERS_AT_ONCE):  # few enough that the tables stay in the processor's cache
         stop = start + _USERS_AT_ONCE
         first, end = np.searchsorted(candidates.users, [start, stop])
         low, high = np.searchsorted(at, [first, end])
         own = candidates.part(first, end, start)
-        _fill(out[low:high], users.take(slice(start, stop)), own, at[low:high] - first, state, newest)
-    return out
+        described = about_users[:, start:stop], about_items.take(place[low:high], axis=1)
+        _fill(out[:, low:high], users.take(slice(start, stop)), own, at[low:high] - first, state, *described)
+    return out.T
 
 
 def _fill(
-    out: Floats, users: UserBatch, candidates: Candidates, at: npt.NDArray[np.int64], state: State, newest: int
+    out: Floats,
+    users: UserBatch,
+    candidates: Candidates,
+    at: npt.NDArray[np.int64],
+    state: State,
+    about_users: Floats,
+    about_items: Floats,
 ) -> None:
     popularity, facts = state.popularity, state.facts
     of, items = candidates.users[at], candidates.items[at]
-    rows, place = np.unique(items, return_inverse=True)
-    moments = calendar(users.now), days_to_and_from(users.now, state.holidays)
-    about_users = np.concatenate([_of_users(users, popularity, facts), *moments], axis=1, dtype=np.float32)
-    pairs = _of_pairs(users, of, items, state, candidates.liking[at])
-    filled = candidates.features.shape[1]
-    out[:, :filled] = candidates.features[at]
+    filled = 0
     for block in (
+        candidates.features.T.take(at, axis=1),
         _of_sources(candidates, at, len(users)),
-        _log_days(users.now[of, None] - facts.times[items]),
-        _of_items(rows, popularity, facts, newest)[place],
+        _log_days(users.now[of] - facts.times[items].T),
+        about_items,
         _of_numbers(users, of, items, facts),
-        pairs,
-        about_users[of],
+        _of_pairs(users, of, items, state, candidates.liking[at]),
+        about_users.take(of, axis=1),
     ):
-        out[:, filled : filled + block.shape[1]] = block
-        filled += block.shape[1]
-    column = {name: index for index, name in enumerate(names(popularity.config, facts.number_names))}
+        out[filled : filled + len(block)] = block
+        filled += len(block)
+    column = _columns(popularity.config, facts.number_names)
     if state.vectors is None:  # nothing is known of what the networks would have said
-        out[:, [column[f"{kind}{model}"] for model in MODELS[:2] for kind in ("", "rank_", "gap_")]] = np.nan
+        out[[column[f"{kind}{model}"] for model in MODELS[:2] for kind in ("", "rank_", "gap_")]] = np.nan
     slowest = feature_names(popularity.config)[-1]
     for gap, own in (("popularity", slowest), ("age", "age"), ("duration", "duration")):
-        out[:, column[f"{gap}_gap"]] = np.abs(out[:, column[own]] - out[:, column[f"liked_{gap}"]])
+        out[column[f"{gap}_gap"]] = np.abs(out[column[own]] - out[column[f"liked_{gap}"]])
 
 
-def _of_items(rows: npt.NDArray[np.int64], popularity: Popularity, facts: ItemFacts, newest: int) -> Floats:
-    """What does not depend on who asks and when, (k, …): `_item_names` from `duration` to what windows count."""
-    windows = popularity.windows(newest, rows)
-    events, liked = np.split(windows, 2, axis=1)
+@lru_cache(maxsize=8)
+def _columns(popularity: PopularityConfig, numbers: tuple[str, ...]) -> dict[str, int]:
+    return {name: index for index, name in enumerate(names(popularity, numbers))}
+
+
+def _of_items(rows: npt.NDArray[np.int64], popularity: Popularity, facts: ItemFacts) -> Floats:
+    """What does not depend on who asks and when, (…, k): `_item_names` from `duration` to what windows count."""
+    newest = popularity.newest()
+    windows = popularity.windows(newest, rows).T
+    events, liked = np.split(windows, 2)
     rate = (liked + _POSITIVE_RATE * _LEAST_EVENTS) / (events + _LEAST_EVENTS)
     last = popularity.records[rows, 0]
-    shares = np.log(popularity.shares()[rows] + np.float32(_FLOOR))
+    shares = np.log(popularity.shares()[rows].T + np.float32(_FLOOR))
     return np.concatenate(
         [
-            np.log1p(facts.duration[rows])[:, None],
-            np.where(last > 0, np.log1p((newest - last) / 60_000.0), np.nan)[:, None],
-            shares[:, :-1] - shares[:, 1:],
+            np.log1p(facts.duration[rows])[None],
+            np.where(last > 0, np.log1p((newest - last) / 60_000.0), np.nan)[None],
+            shares[:-1] - shares[1:],
             np.log1p(events),
             rate,
         ],
-        axis=1,
         dtype=np.float32,
     )
 
@@ -192,14 +207,14 @@ def _of_items(rows: npt.NDArray[np.int64], popularity: Popularity, facts: ItemFa
 def _of_numbers(
     users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64], facts: ItemFacts
 ) -> npt.NDArray[np.float64]:
-    """The items' numeric features (k, N), and how far each is from what the user liked on average, (k, 2 * N)."""
-    own = facts.numbers[items]
-    if not own.shape[1]:
+    """The items' numeric features (N, k), and how far each is from what the user liked on average, (2 * N, k)."""
+    own = facts.numbers[items].T
+    if not len(own):
         return own
     rows = np.maximum(users.items, 0)
     liked = (users.items >= 0) & (users.strengths >= _LIKED)
-    wanted = np.stack([_mean_of(facts.numbers[rows, place], liked) for place in range(own.shape[1])], axis=1)
-    return np.concatenate([own, np.abs(own - wanted[of])], axis=1)
+    wanted = np.stack([_mean_of(facts.numbers[rows, place], liked) for place in range(len(own))])
+    return np.concatenate([own, np.abs(own - wanted[:, of])])
 
 
 def _of_users(users: UserBatch, popularity: Popularity, facts: ItemFacts) -> Floats:
@@ -245,61 +260,62 @@ def _of_users(users: UserBatch, popularity: Popularity, facts: ItemFacts) -> Flo
 
 
 def _of_sources(candidates: Candidates, at: npt.NDArray[np.int64], n_users: int) -> Floats:
-    """The ranks by each model of candidates at places `at` (k,), and how far they are behind its best, (k, …)."""
+    """The ranks by each model of candidates at places `at` (k,), and how far they are behind its best, (…, k)."""
     layout = Layout.over(candidates.users, n_users)
     of, logs = layout.of[at], np.log1p(np.arange(layout.width))
-    out = np.empty((len(at), len(_SOURCES)), dtype=np.float32)
-    trend = candidates.features[:, len(MODELS) + 1 :].mean(axis=1)
-    for index, values in enumerate([*candidates.features[:, : len(MODELS)].T, trend]):
+    out = np.empty((len(_SOURCES), len(at)), dtype=np.float32)
+    trend = candidates.features.T[len(MODELS) + 1 :].mean(axis=0)
+    for index, values in enumerate([*candidates.features.T[: len(MODELS)], trend]):
         table = layout.table(values, -np.inf)
-        ranks = logs[layout.ranks(best_first(table), at)]
+        ranks = logs.take(layout.ranks(best_first(table), at))
         if index < len(MODELS):
-            out[:, index] = ranks
-            out[:, len(MODELS) + index] = table.max(axis=1, initial=-np.inf)[of] - values[at]
+            out[index] = ranks
+            out[len(MODELS) + index] = table.max(axis=1, initial=-np.inf)[of] - values[at]
         else:
-            out[:, 2 * len(MODELS)] = ranks
+            out[2 * len(MODELS)] = ranks
     return out
 
 
 def _of_pairs(
     users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64], state: State, liking: Floats
 ) -> Floats:
-    """The crosses, (k, …); the gaps are left to be filled in by who knows both sides."""
+    """The crosses, (…, k); the gaps are left to be filled in by who knows both sides."""
     facts = state.facts
     recent = users.items[:, -_RECENT:]
     liked = (recent >= 0) & (users.strengths[:, -_RECENT:] >= _LIKED)
     rows = np.maximum(recent, 0)
     weights = liked / np.maximum(liked.sum(axis=1, keepdims=True), 1)
-    last = (recent[:, -1:] >= 0).astype(np.float64)
-    keys, creators = facts.keys[items], facts.creators[items]
+    last = np.repeat((recent[:, -1:] >= 0).astype(np.float64), KEYS, axis=1)
+    of_recent = facts.keys[rows]
+    of_all, of_last = of_recent.reshape(len(users), -1), of_recent[:, -1]
+    made_by, spoken = facts.creators[rows].reshape(len(users), -1), facts.language[rows]
+    told = TokenWeights([users.histogram, of_all, users.profile, made_by, spoken, users.searched])
+
+    keys, creators, language = facts.keys[items], facts.creators[items], facts.language[items]
     many = np.count_nonzero(keys, axis=1)
-    share = 1.0 / np.maximum(many, 1)
-    told = (
+    cells = told.cells(of, keys[:, : int(many.max(initial=1))])  # few have as many as there is room for
+    table = told.table(
         (users.histogram, users.histogram_weights),
-        (facts.keys[rows].reshape(len(users), -1), np.repeat(weights, KEYS, axis=1)),
-        (facts.keys[rows[:, -1]], np.repeat(last, KEYS, axis=1)),
+        (of_all, np.repeat(weights, KEYS, axis=1)),
+        (of_last, last),
         (users.profile, np.ones(users.profile.shape)),
     )
-    total, best = _looked_up(told, of, keys)
-    made_by = facts.creators[rows].reshape(len(users), -1)
-    _, [made] = _looked_up([(made_by, np.repeat(weights, creators.shape[1], axis=1))], of, creators)
-    [spoken], _ = _looked_up([(facts.language[rows], weights)], of, facts.language[items][:, None])
-    [asked_for], _ = _looked_up([(users.searched, users.searched_weights)], of, facts.words[items])
-    columns = [
-        np.where(many > 0, total[0], np.nan),
-        np.where(many > 0, best[0], np.nan),
-        np.where(many > 0, total[1] * share, np.nan),
-        np.where(many > 0, total[2] * share, np.nan),
-        np.where(creators.any(axis=1), made, np.nan),
-        np.where(facts.language[items] > 0, spoken, np.nan),
-        total[3],
-        asked_for,
-        np.log1p(times_shown(users, of, items)),
-        liking,
-        *_nearness(users, of, items, state.vectors),
-    ]
-    gaps = np.zeros((len(of), 3))
-    return np.concatenate([np.stack(columns, axis=1), gaps], axis=1, dtype=np.float32)
+    total = summed(table, cells).T
+    of_creators = told.table((made_by, np.repeat(weights, creators.shape[1], axis=1)))[:, 0]
+    out = np.zeros((len(_CROSSES), len(of)), dtype=np.float32)
+    out[:4] = total[0], highest(table[:, 0], cells), total[1] / np.maximum(many, 1), total[2] / np.maximum(many, 1)
+    out[:4, many == 0] = np.nan
+    out[4] = np.where(creators.any(axis=1), highest(of_creators, told.cells(of, creators)), np.nan)
+    of_language = told.table((spoken, weights))[:, 0]
+    out[5] = np.where(language > 0, of_language.take(told.cells(of, language[:, None])[:, 0]), np.nan)
+    out[6] = total[3]
+    if users.searched.any():
+        of_words = told.table((users.searched, users.searched_weights))
+        out[7] = summed(of_words, told.cells(of, facts.words[items]))[:, 0]
+    out[8] = np.log1p(times_shown(users, of, items))
+    out[9] = liking
+    out[10:12] = _nearness(users, of, items, state.vectors)
+    return out
 
 
 def times_shown(users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -311,61 +327,23 @@ def times_shown(users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[
     return np.searchsorted(shown, wanted, side="right") - np.searchsorted(shown, wanted)
 
 
-def _looked_up(
-    told: Sequence[tuple[npt.NDArray[np.int32], npt.NDArray[np.floating]]],
-    of: npt.NDArray[np.int64],
-    keys: npt.NDArray[np.int32],
-) -> tuple[list[Floats], list[Floats]]:
-    """What each candidate's keys (k, m), 0 being none, weigh with its user: in total and at most, T of (k,) each.
-
-    Args:
-        told: T pairs of tokens (B, …) and what each of them weighs with the user.
-    """
-    total = [np.zeros(len(of), dtype=np.float32) for _ in told]
-    best = [np.zeros(len(of), dtype=np.float32) for _ in told]
-    used = int(np.flatnonzero(keys.any(axis=0)).max(initial=-1)) + 1  # few have as many as there is room for
-    if not used:
-        return total, best
-    n_users = len(told[0][0])
-    size = max(int(tokens.max(initial=0)) for tokens in (*(each for each, _ in told), keys)) + 1
-    met = np.zeros(size, dtype=np.int64)
-    for tokens, _ in told:
-        met[tokens.ravel()] = 1
-    met[0] = 0
-    column = np.where(met > 0, np.cumsum(met), 0)
-    width = int(met.sum()) + 1
-    begins = np.arange(n_users) * width
-    cells = column[keys[:, :used].T] + begins[of]
-    for (tokens, weights), summed, highest in zip(told, total, best, strict=True):
-        sums = np.bincount((begins[:, None] + column[tokens]).ravel(), weights.ravel(), minlength=n_users * width)
-        sums[begins] = 0
-        table: Floats = sums.astype(np.float32)
-        for own in cells:
-            weighed = table[own]
-            summed += weighed
-            np.maximum(highest, weighed, out=highest)
-    return total, best
-
-
 def _nearness(
     users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64], vectors: Floats | None
-) -> list[npt.NDArray[np.float64]]:
-    """How near the candidate is to what was liked last, and to the nearest of the last few: two of (p,)."""
+) -> Floats:
+    """How near the candidate is to what was liked last, and to the nearest of the last few: (2, p)."""
     if vectors is None:
-        return [np.full(len(of), np.nan)] * 2
+        return np.full((2, len(of)), np.nan, dtype=np.float32)
     recent = users.items[:, -_NEAREST:]
     liked: npt.NDArray[np.bool_] = (recent >= 0) & (users.strengths[:, -_NEAREST:] >= _LIKED)
-    starts = np.searchsorted(of, np.arange(len(users) + 1))
-    near = np.full((len(of), recent.shape[1]), np.nan, dtype=np.float32)
-    for user in np.flatnonzero(liked.any(axis=1)).tolist():
-        own = slice(starts[user], starts[user + 1])
-        near[own] = vectors[items[own]] @ vectors[np.maximum(recent[user], 0)].T
+    layout = Layout.over(of, len(users))
+    of_items, of_recent = (vectors[rows] for rows in (layout.table(items, 0), np.maximum(recent, 0)))
+    near = (of_items @ of_recent.transpose(0, 2, 1)).reshape(-1, recent.shape[1]).take(layout.cells, axis=0)
     near[~liked[of]] = -np.inf
-    best = near.max(axis=1)
     lacks = np.asarray(~liked.any(axis=1))
     newest = recent.shape[1] - 1 - np.argmax(liked[:, ::-1], axis=1)
-    last = near[np.arange(len(of)), newest[of]]
-    return [np.where(lacks[of], np.nan, each) for each in (last, best)]
+    told = np.stack([near[np.arange(len(of)), newest[of]], near.max(axis=1)])
+    told[:, lacks[of]] = np.nan
+    return told
 
 
 def _shifted(real: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -54,15 +54,15 @@ class Scaling:
         return len(self.mean) + int(self.marked.sum())
 
     def __call__(self, features: Floats) -> Floats:
-        """Features (k, F) as the networks read them: float32 (k, width)."""
-        out = np.empty((len(features), self.width), dtype=np.float32)
-        scaled = np.subtract(features, self.mean, out=out[:, : len(self.mean)])
-        scaled /= self.spread
+        """Features (k, F) as the networks read them: float32 (k, width), a feature's values beside each other."""
+        out = np.empty((self.width, len(features)), dtype=np.float32)
+        scaled = np.subtract(features.T, self.mean[:, None], out=out[: len(self.mean)])
+        scaled /= self.spread[:, None]
         np.clip(scaled, -_WIDEST, _WIDEST, out=scaled)
         unknown = np.isnan(scaled)
-        scaled[unknown] = 0.0
-        out[:, len(self.mean) :] = unknown[:, self.marked]
-        return out
+        np.copyto(scaled, 0.0, where=unknown)
+        out[len(self.mean) :] = unknown[self.marked]
+        return out.T
 
     def tables(self) -> dict[str, npt.NDArray[Any]]:
         """Its numbers, to be kept."""

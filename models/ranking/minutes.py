@@ -35,7 +35,7 @@ class Minutes:
         known = np.isfinite(minutes)
         if np.count_nonzero(known) < _LEAST:
             return None
-        x = _with_constant(scaled[known]).astype(np.float64)
+        x = np.concatenate([scaled[known], np.ones((np.count_nonzero(known), 1))], axis=1, dtype=np.float64)
         y = np.log1p(minutes[known].astype(np.float64))
         ridge = _RIDGE * np.eye(x.shape[1])
         ridge[-1, -1] = 0.0
@@ -45,7 +45,7 @@ class Minutes:
 
     def __call__(self, scaled: Floats) -> Floats:
         """The minutes (k,) expected of candidates with scaled features (k, width)."""
-        logs = np.minimum(_with_constant(scaled) @ self.weights, np.log1p(self.most))
+        logs = np.minimum(scaled @ self.weights[:-1] + self.weights[-1], np.log1p(self.most))
         minutes: Floats = np.clip(np.exp(logs) * self.smear - 1.0, 0.0, self.most).astype(np.float32)
         return minutes
 
@@ -60,7 +60,3 @@ class Minutes:
             return None
         smear, most = tables["minutes_about"].tolist()
         return cls(tables["minutes_weights"], smear, most)
-
-
-def _with_constant(scaled: Floats) -> Floats:
-    return np.concatenate([scaled, np.ones((len(scaled), 1), np.float32)], axis=1)

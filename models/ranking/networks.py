@@ -105,7 +105,7 @@ def fit_network(
         epochs, rate = config.fine_tune_epochs, rate * _SLOWER
     of, chosen, users, tokens = examples.of, examples.chosen, len(examples), examples.tokens
     starts = np.searchsorted(of, np.arange(users + 1))
-    scaled = torch.from_numpy(scaling(examples.features))
+    scaled = torch.from_numpy(scaling(examples.features)).contiguous()
     offsets = torch.from_numpy((base - examples.log_odds_of_drawing).astype(np.float32))
     weights = torch.from_numpy(examples.weights / max(float(examples.weights.mean()), 1e-9))
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)

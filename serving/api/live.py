@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 Origin = Literal["published", "computed", "remembered", "trending"]
 
+#: The most users whose lists are made at once, and whose lists are read at once.
+_MADE_AT_ONCE: Final = 64
+_READ_AT_ONCE: Final = 256
 #: Lists kept in this process, for when Redis is away.
 _REMEMBERED: Final = 10_000
 #: Lists that a listener may lag behind before it is cut off.
@@ -89,7 +92,8 @@ class Live:
         self.names = TopicNames.under(settings.topic_prefix)
         self.store = Store(settings)
         self.engine = Engine(settings, self.store, Catalogue(self.store))
-        self._gathering = Gathering(self.engine)
+        self._made = Gathering(self._make, most=_MADE_AT_ONCE)
+        self._read = Gathering(self.store.get_lists_and_newest, most=_READ_AT_ONCE)
         self.producer = AIOKafkaProducer(acks="all", **settings.kafka.aiokafka_options())
         self.tally = Tally(settings, self.engine.catalogue)
         self.report = Report(self.tally.ledgers, self.tally.shadows)
@@ -184,7 +188,7 @@ class Live:
                 reasons = dict(zip((place.item_id for place in made.items), why, strict=True))
                 return Served(_trimmed(made, size, without), "computed", why=reasons)
             if asked.like_the_others:
-                made = await self._gathering.list(user, size + len(without))
+                made = await self._made.of(user, size + len(without))
             else:
                 [made] = await self.engine.lists(
                     {user: None},
@@ -198,9 +202,13 @@ class Live:
         self.tally.take_list(made, now_ms(), published=False)  # it is not on the topic, and is acted on all the same
         return Served(_trimmed(made, size, without), "computed")
 
+    async def _make(self, sizes: Mapping[str, int]) -> list[Recommendations]:
+        """Lists that are not published, each of at least so many places where there are so many items."""
+        return await self.engine.lists(dict.fromkeys(sizes), size=max(sizes.values()), publish=False)
+
     async def _published(self, user: str) -> Recommendations | None:
         """The user's published list, unless the user has done something since."""
-        raw, newest_ts = await self.store.get_list_and_newest(user)
+        raw, newest_ts = await self._read.of(user)
         if raw is None:
             return None
         published = msgspec.json.decode(raw, type=Recommendations)
