@@ -234,7 +234,7 @@ class Recommender:
         return features, Tokens.of(users, candidates.items[at], self.facts, self.config.token_buckets)
 
     def score(self, users: UserBatch, popularity: Popularity, candidates: Candidates) -> Scored:
-        """What the blend and the ranker say of all candidates; those beyond its depth come after the others."""
+        """What the blend says of all candidates, and for known users the ranker; what is beyond its depth comes last."""
         base = self.blend.score(candidates.features)
         unknown = np.full(len(base), np.nan, dtype=np.float32)
         scored = Scored(base, unknown, unknown.copy())
@@ -242,6 +242,9 @@ class Recommender:
             return scored
         of = candidates.users
         at = shortlist(base, of, len(users), self.config.ranker.depth)
+        at = at[users.known[of[at]]]
+        if not len(at):
+            return scored
         near = self.ranker.scored(base[at], *self.describe(users, popularity, candidates, at), of[at], len(users))
         lowest = np.full(len(users), np.inf, dtype=np.float32)
         np.minimum.at(lowest, of[at], near.scores)
@@ -376,6 +379,9 @@ class Recommender:
         trust = self._trust(items)
         models[:_NETWORKS] *= trust
         np.subtract(1.0, trust, out=features[len(MODELS)])
+        known = request.users.known
+        if not known.all():  # of whom nothing is known, models tell nothing: popularity alone did better
+            features[: len(MODELS) + 1] *= known.take(of)
         # each logarithm is taken once
         features[len(MODELS) + 1 :] = log_shares(shares).T.take(place_of, axis=1)
         return features.T

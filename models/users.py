@@ -58,6 +58,13 @@ class UserBatch:
     def __len__(self) -> int:
         return len(self.now)
 
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Of whom there is anything to go by: actions, a profile or searches, (B,)."""
+        told = (self.items >= 0, self.profile != 0, self.searched != 0)
+        known: npt.NDArray[np.bool_] = np.any([each.any(axis=1) for each in told], axis=0)
+        return known
+
     def take(self, users: slice | npt.NDArray[np.integer]) -> UserBatch:
         """The chosen users."""
         return UserBatch(*(getattr(self, each.name)[users] for each in fields(self)))

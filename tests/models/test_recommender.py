@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,6 +108,23 @@ def test_lists_follow_the_taste_of_the_user(recommender: Recommender, course: Co
     )
     taste = course.histories.log.user[rows] % 3
     assert (ranking.items % 3 == taste[:, None]).mean() > 0.6
+
+
+def test_of_whom_nothing_is_known_popularity_alone_decides(
+    recommender: Recommender, users: UserBatch, popularity: Popularity
+) -> None:
+    nothing = {name: np.zeros_like(getattr(users, name)) for name in ("profile", "searched", "histogram", "strengths")}
+    strangers = replace(users, items=np.full_like(users.items, -1), **nothing)
+    assert not strangers.known.any()
+    both = (strangers, users.take(slice(0, 1)))
+    mixed = UserBatch(*(np.concatenate([getattr(each, f.name) for each in both]) for f in fields(UserBatch)))
+    asked: dict[str, Any] = {"popularity": popularity, "allowed": np.ones(90, bool), "n": 10}
+    ranking = recommender.rank(mixed, **asked, seen=[NOTHING] * len(mixed))
+    shares = Recommender("", world.SMALL, PopularityConfig(), recommender.item_ids, None, None, recommender.blend)
+    trending = shares.rank(strangers, **asked, seen=[NOTHING] * len(strangers))
+    np.testing.assert_array_equal(ranking.items[:-1], trending.items)
+    assert np.isnan(ranking.probabilities[:-1]).all()
+    assert not np.isnan(ranking.probabilities[-1]).any(), "the ranker orders the list of the one who is known"
 
 
 def test_an_unknown_item_is_admitted_once_and_can_be_found(
