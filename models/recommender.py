@@ -234,7 +234,7 @@ class Recommender:
         return features, Tokens.of(users, candidates.items[at], self.facts, self.config.token_buckets)
 
     def score(self, users: UserBatch, popularity: Popularity, candidates: Candidates) -> Scored:
-        """What the blend says of all candidates, and for known users the ranker; what is beyond its depth comes last."""
+        """What the blend says of all candidates, and of known users the ranker; what is beyond its depth comes last."""
         base = self.blend.score(candidates.features)
         unknown = np.full(len(base), np.nan, dtype=np.float32)
         scored = Scored(base, unknown, unknown.copy())
