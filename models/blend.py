@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from models.optimisers import LBFGS
 from models.popularity import PopularityConfig
 from models.prior import SHARE_FLOORS
 
@@ -116,7 +117,7 @@ class Blend:
         features = features / scale
         prior = torch.from_numpy(self.weights) * scale
         weights = prior.clone().requires_grad_()
-        optimiser = torch.optim.LBFGS(
+        optimiser = LBFGS(
             [weights], max_iter=steps, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-6
         )
 

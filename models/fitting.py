@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models import losses
 from models.features import TokenTable
 from models.labels import POSITIVE
+from models.optimisers import AdamW
 from models.prior import TrendTable
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
@@ -200,7 +201,7 @@ def _descend(
     prior = list(model.prior.parameters())
     network = [each for name, each in model.named_parameters() if not name.startswith("prior.")]
     rates = [learning_rate, _PRIOR_SPEED * learning_rate]
-    optimiser = torch.optim.AdamW(
+    optimiser = AdamW(
         [
             {"params": network, "lr": rates[0], "weight_decay": weight_decay},
             {"params": prior, "lr": rates[1], "weight_decay": 0.0},

@@ -63,6 +63,7 @@ def worker(refresh: bool) -> None:
     from streams.app import run
 
     settings, logs = _prepare_role()
+    _rank_on_one_thread()
     run(make_worker(settings, logs, refresh_lists=refresh))
 
 
@@ -88,6 +89,7 @@ def api(host: str | None, port: int | None) -> None:
     settings, _ = _prepare_role(
         api={name: value for name, value in (("host", host), ("port", port)) if value is not None}
     )
+    _rank_on_one_thread()
     serve(settings)
 
 
@@ -117,12 +119,9 @@ def api_token(scopes: tuple[str, ...]) -> None:
 def _prepare_role(**overrides: Any) -> tuple[Settings, dict[str, str]]:
     import asyncio
 
-    import torch
-
     from streams import topics
     from streams.state import Store
 
-    torch.set_num_threads(1)  # a role shares its machine; the training sets its own number
     settings = read_settings(**overrides)
     set_up_logging(settings)
 
@@ -133,6 +132,13 @@ def _prepare_role(**overrides: Any) -> tuple[Settings, dict[str, str]]:
 
     asyncio.run(wait_for_redis())
     return settings, topics.create(settings)
+
+
+def _rank_on_one_thread() -> None:
+    """A role that ranks shares its machine. The trainer has no use for torch: a training is a process of its own."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @main.group()

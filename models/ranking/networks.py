@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import RankerConfig
+from models.optimisers import AdamW
 from models.ranking.examples import Examples
 from models.ranking.inputs import Scaling, Tokens
 
@@ -108,7 +109,7 @@ def fit_network(
     scaled = torch.from_numpy(scaling(examples.features)).contiguous()
     offsets = torch.from_numpy((base - examples.log_odds_of_drawing).astype(np.float32))
     weights = torch.from_numpy(examples.weights / max(float(examples.weights.mean()), 1e-9))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
+    optimiser = AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
     steps = epochs * -(-users // config.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=max(steps, 1))
     network.train()

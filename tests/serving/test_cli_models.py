@@ -79,9 +79,8 @@ def test_a_model_or_a_setting_that_does_not_exist_is_told_with_those_that_do(fil
 
 def test_a_trained_model_is_put_in_service_or_its_folder_says_why_not(films: Path) -> None:
     to = films / "artefacts"
-    result = run(
-        "train", "--dataset", "ml-latest-small", "--data", films, "--to", to, "--config", films / "config.json"
-    )
+    asked = ("--dataset", "ml-latest-small", "--data", films, "--threads", "1", "--config", films / "config.json")
+    result = run("train", *asked, "--to", to)
     assert result.exit_code == 0, result.output
     store = ArtefactStore(to)
     [version] = store.versions()

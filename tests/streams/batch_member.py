@@ -1,31 +1,33 @@
 """A member of a consumer group for the transport's tests: notes each batch it gets, and acknowledges as it is told.
 
-Run as `python -m tests.streams.batch_member NOTES POLICY`; the settings come from the environment. The policy is
-`all`, `slow` (all, 20 ms a batch, half a second for a record alone), or `hold:N`: never acknowledge the N-th batch of
-each partition, counted from 0.
+`main` runs in a process of its own. The policy is `all`, `slow` (all, 20 ms a batch, half a second for a record alone),
+or `hold:N`: never acknowledge the N-th batch of each partition, counted from 0.
 """
 
 import asyncio
 import json
-import sys
+import os
 from collections import Counter
+from pathlib import Path
 
 from faust.types import StreamT
 
 from streams.app import make_app, run
-from streams.settings import load
+from streams.settings import Settings
 from streams.topics import TopicNames
 from streams.transport import RecordBatch, batches
 
 
-def main(notes: str, policy: str) -> None:
-    settings = load()
+def main(settings: Settings, notes: Path, policy: str, log: Path) -> None:
+    with log.open("ab") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
     app = make_app(settings, "member")
     held = int(policy.removeprefix("hold:")) if policy.startswith("hold:") else None
     count: Counter[int] = Counter()
 
     async def take(stream: StreamT[RecordBatch]) -> None:
-        with open(notes, "a", buffering=1) as file:
+        with notes.open("a", buffering=1) as file:
             async for batch, acknowledge in batches(stream):
                 offsets = [record.offset for record in batch]
                 file.write(json.dumps({"partition": batch.partition, "offsets": offsets}) + "\n")
@@ -37,7 +39,3 @@ def main(notes: str, policy: str) -> None:
 
     app.agent(app.batch_topic(TopicNames.under(settings.topic_prefix).events), name="take")(take)
     run(app)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

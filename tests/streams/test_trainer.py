@@ -235,7 +235,8 @@ def test_a_killed_trainer_takes_its_training_with_it(make_settings: MakeSettings
         )
     try:
         # past its imports and its reading: from here on it would go on for minutes
-        wait_until(lambda: "(" in (tmp_path / "trainer.log").read_text(), "a training is at work", within_s=90)
+        teaches = "teaching the sequence model"
+        wait_until(lambda: teaches in (tmp_path / "trainer.log").read_text(), "a training is at work", within_s=90)
         [training] = children(trainer.pid)
     finally:
         trainer.kill()

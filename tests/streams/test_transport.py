@@ -4,11 +4,11 @@ Joining a group takes seconds, so all the scenes below play side by side, once; 
 """
 
 import json
-import subprocess
-import sys
+import multiprocessing
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,12 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from streams import topics
 from streams.settings import IngestSettings, Settings
 from streams.topics import TopicNames
+from tests.streams import batch_member
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
+#: The members are processes of their own, forked from one that has imported all they need.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([batch_member.__name__])
 PARTITIONS = 3
 BATCH_MAX = 40
 #: Records put on each partition before the members start.
@@ -48,7 +51,7 @@ class Scene:
         topics.create(self.settings)
         self.topic = TopicNames.under(self.settings.topic_prefix).events
         self._producer = KafkaProducer(acks="all", **self.settings.kafka.kafka_python_options())
-        self._members: dict[str, subprocess.Popen[bytes]] = {}
+        self._members: dict[str, ForkServerProcess] = {}
 
     def send(self, count: int) -> None:
         """Put so many records on each partition."""
@@ -63,24 +66,21 @@ class Scene:
             self._producer.send(self.topic, value=b"", partition=0).get(30)
 
     def start(self, name: str, policy: str = "all") -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self._members[name] = subprocess.Popen(
-                [sys.executable, "-m", "tests.streams.batch_member", str(self.folder / f"{name}.jsonl"), policy],
-                cwd=ROOT,
-                env=self.settings.environment(),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        notes, log = (self.folder / f"{name}.{kind}" for kind in ("jsonl", "log"))
+        self._members[name] = FORKS.Process(target=batch_member.main, args=(self.settings, notes, policy, log))
+        self._members[name].start()
 
     def end(self, name: str) -> None:
         self._members[name].terminate()
 
     def stopped(self, name: str) -> None:
-        assert self._members.pop(name).wait(30) == 0, (self.folder / f"{name}.log").read_text()
+        member = self._members.pop(name)
+        member.join(30)
+        assert member.exitcode == 0, (self.folder / f"{name}.log").read_text()
 
     def kill(self, name: str) -> None:
         self._members[name].kill()
-        self._members.pop(name).wait(30)
+        self._members.pop(name).join(30)
 
     def close(self) -> None:
         for name in list(self._members):
