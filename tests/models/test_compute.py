@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from models.compute import CPU, Compute
 from models.config import TowerReading, TrainingConfig
 from models.fitting import Lesson, fit_sequence, fit_towers
+from models.layers import SASRec, layer
 from models.popularity import PopularityConfig
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
@@ -212,3 +213,27 @@ def test_bfloat16_learns_as_well_and_leaves_the_same_kind_of_file(
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.01)
     assert files[0] == files[1]
     assert b"BF16" not in files[1]
+
+
+# -- attention by one kernel
+
+
+@pytest.mark.parametrize("layers", ["sasrec", "ligr"])
+@pytest.mark.parametrize("times", [True, False])
+def test_fused_attention_is_attention_and_teaches_the_biases_the_same(
+    layers: str, times: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    block = layer(with_parts(layers=layers, reads=("times",) if times else ()).sequence).eval()
+    for weights in block.parameters():
+        nn.init.normal_(weights, std=0.5)
+    states, spans = torch.randn(3, 20, 16), torch.randint(68, (3, 20, 20)) if times else None
+    made = []
+    for _ in range(2):
+        block.zero_grad()
+        out = block(states, spans)
+        (out * torch.linspace(-1, 1, 16)).sum().backward()
+        made.append([out.detach(), *(each.grad.clone() for each in block.parameters() if each.grad is not None)])
+        monkeypatch.setattr(SASRec, "attend", SASRec.fused)
+    for one, other in zip(*made, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
