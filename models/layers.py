@@ -90,7 +90,7 @@ class _Attention(Layer):
             likeness = torch.bmm(queries * self._scale, keys)
         else:
             likeness = torch.baddbmm(by_time.flatten(0, 1), queries, keys, alpha=self._scale)
-        scores = likeness.view(*q.shape[:3], -1)
+        scores = likeness.view(*q.shape[:3], q.shape[2])
         scores += by_distance
         return torch.bmm(self.weigh(scores).flatten(0, 1), v.flatten(0, 1)).view_as(v)
 
