@@ -77,6 +77,7 @@ class Alone:
             math.inf,
             np.random.default_rng(config.seed),
             progress,
+            compute=course.compute,
         )
         fit_sequence(network, lesson)
         with torch.no_grad():

@@ -212,6 +212,10 @@ class TrainingConfig:
         recency_half_life_s: event time after which an example counts half in training.
         least_weight: what the oldest examples still count.
         holidays: days of each year such as 12-25, or dates such as 2026-04-05, that the ranker is told the distance to.
+        device: where the networks are taught: on the `cpu`, on a GPU (`cuda`), or with `auto` on a GPU if torch finds
+            one. Rankers learn on the CPU, and all serve on it.
+        precision: of matrix products when the networks are taught; `auto` is `bfloat16` where the hardware computes it.
+            Weights, losses and what serves are `float32`.
         time_budget_s: clock time that the networks' training may take. When it is spent they stop early, and what comes
             of it depends on the machine: it is a safety net, not a means of tuning.
     """
@@ -235,6 +239,8 @@ class TrainingConfig:
     replay_share: float = 1.0
     recency_half_life_s: float = 2_592_000.0
     least_weight: float = 0.1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     time_budget_s: float = 600.0
     holidays: tuple[str, ...] = ("01-01", "12-25")
     seed: int = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from models import losses
+from models.compute import Compute, tensor
 from models.features import TokenTable
 from models.labels import POSITIVE
 from models.optimisers import AdamW
@@ -42,6 +43,7 @@ class Lesson:
         epochs: passes over the examples.
         until: `time.monotonic()` at which to stop after the step at hand.
         progress: called with the share done.
+        compute: where, and how precisely; thereafter the network is on the CPU.
     """
 
     histories: Histories
@@ -54,6 +56,7 @@ class Lesson:
     rng: np.random.Generator
     progress: Callable[[float], None]
     losses: list[float] = field(default_factory=list)
+    compute: Compute = field(default_factory=Compute)
 
     @cached_property
     def weights(self) -> Floats:
@@ -82,6 +85,7 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
     frequencies = lesson.frequencies()
     # an item that nobody has liked yet is no evidence of what people do not like
     pool = np.flatnonzero(frequencies).astype(np.int64)
+    here = partial(tensor, device=lesson.compute.device)
 
     def step(window: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_], begins: npt.NDArray[np.bool_]) -> Tensor:
         events = order[window]
@@ -92,31 +96,32 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
         drawn = None if full else lesson.rng.choice(pool, config.negatives)
         rows = None if drawn is None else np.unique(np.concatenate([items[asked], drawn])).astype(np.int64)
         vectors, of_items = _looked_up(model, lesson.content, items, rows)
-        ts = torch.from_numpy(log.ts[events])
-        queries = model(
-            of_items[:, :-1],
-            torch.from_numpy(log.action[events[:, :-1]].astype(np.int64)),
-            torch.from_numpy(log.strength[events[:, :-1]]),
-            ts[:, :-1],
-            ts,
-            torch.from_numpy(lesson.histories.users[log.user[events[:, 0]]].astype(np.int64)),
-        )
-        targets = torch.from_numpy(items[asked] if rows is None else np.searchsorted(rows, items[asked]))
+        ts = here(log.ts[events])
+        with lesson.compute.autocast():
+            queries = model(
+                of_items[:, :-1],
+                here(log.action[events[:, :-1]].astype(np.int64)),
+                here(log.strength[events[:, :-1]]),
+                ts[:, :-1],
+                ts,
+                here(lesson.histories.users[log.user[events[:, 0]]].astype(np.int64)),
+            )
+        targets = here(items[asked] if rows is None else np.searchsorted(rows, items[asked]))
         trends = model.prior(lesson.trends, events[asked], rows) if "trends" in config.reads else None
-        counted = torch.from_numpy(weights[asked])
-        total = loss(queries[torch.from_numpy(asked)], vectors, targets, counted, trends, rows, drawn)
+        counted = here(weights[asked])
+        total = loss(_at(queries, asked), vectors, targets, counted, trends, rows, drawn)
         if model.next_action is None:
             return total
         # the networks are left to foretell items
         met = inside & (lesson.counted[events] > 0)
         met[~begins, 0] = False
-        rated, at = events[met], torch.from_numpy(met)
+        rated = events[met]
         what = model.next_action.loss(
-            queries[at].detach(),
-            of_items[at].detach(),
-            torch.from_numpy(log.action[rated].astype(np.int64)),
-            torch.from_numpy((log.label[rated] == POSITIVE).astype(np.float32)),
-            torch.from_numpy(lesson.counted[rated]),
+            _at(queries, met).detach(),
+            _at(of_items, met).detach(),
+            here(log.action[rated].astype(np.int64)),
+            here((log.label[rated] == POSITIVE).astype(np.float32)),
+            here(lesson.counted[rated]),
         )
         return total + what
 
@@ -131,30 +136,37 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
     ) -> Tensor:
         if config.loss == "gbce" and rows is not None and drawn is not None:
             logits = queries @ vectors.T
-            negatives = torch.from_numpy(np.searchsorted(rows, drawn))
+            negatives = here(np.searchsorted(rows, drawn))
             logits = logits if trends is None else logits + trends
             return losses.gbce(logits, targets, counted, negatives, len(pool), config.calibration)
         if rows is None:
-            offset = torch.zeros(size)
+            offset = vectors.new_zeros(size)
         else:
-            offset = losses.sampling_offset(len(targets) * frequencies[rows] + config.negatives / len(pool))
+            offset = here(losses.sampling_offset(len(targets) * frequencies[rows] + config.negatives / len(pool)))
         if trends is None:
             return losses.softmax_of_products(queries, vectors, offset, targets, counted)
         return losses.softmax(queries @ vectors.T + trends + offset, targets, counted)
 
     batches = _Windows(order, starts, lesson, config.batch_tokens, config.stretch * config.length + 1)
-    _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay, config.warmup)
+    with lesson.compute.lent(model):
+        _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay, config.warmup)
 
 
 def _looked_up(model: SequenceModel, content: TokenTable, items: Rows, rows: Rows | None) -> tuple[Tensor, Tensor]:
     """The vectors (k, dim) of rows, or of all, and of items (batch, length): each row that is met is made once."""
+    here = partial(tensor, device=model.begin.device)
     if rows is None:
-        vectors = model.of_items(torch.arange(len(content)), content)
-        return vectors, F.embedding(torch.from_numpy(items), vectors)
+        vectors = model.of_items(here(np.arange(len(content))), content)
+        return vectors, F.embedding(here(items), vectors)
     needed, of = np.unique(np.concatenate([items.ravel(), rows]), return_inverse=True)
-    table = model.of_items(torch.from_numpy(needed), content.take(needed))
-    places = torch.from_numpy(of)
+    table = model.of_items(here(needed), content.take(needed))
+    places = here(of)
     return table[places[items.size :]], F.embedding(places[: items.size].view(items.shape), table)
+
+
+def _at(states: Tensor, chosen: npt.NDArray[np.bool_]) -> Tensor:
+    """The states (k, dim) at the chosen places (batch, length), found without asking the device how many they are."""
+    return states.flatten(0, 1)[tensor(np.flatnonzero(chosen), states.device)]
 
 
 def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
@@ -167,6 +179,7 @@ def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
     frequencies = lesson.frequencies()
     # an item that nobody has liked yet is no evidence of what people do not like
     pool = np.flatnonzero(frequencies).astype(np.int64)
+    here = partial(tensor, device=lesson.compute.device)
 
     def batches() -> Iterator[tuple[npt.NDArray[np.intp]]]:
         shuffled = lesson.rng.permutation(len(rows))
@@ -178,15 +191,17 @@ def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
         chosen = np.unique(np.concatenate([targets[batch], lesson.rng.choice(pool, config.negatives)]))
         history = np.maximum(some.items, 0).astype(np.int64)
         needed, of = np.unique(np.concatenate([history.ravel(), chosen]), return_inverse=True)
-        vectors = model.of_items(torch.from_numpy(needed), lesson.content.take(needed))
-        queries = model.of_users(some, vectors[torch.from_numpy(of[: history.size].reshape(history.shape))])
-        logits = queries @ vectors[torch.from_numpy(of[history.size :])].T / config.temperature
+        with lesson.compute.autocast():
+            vectors = model.of_items(here(needed), lesson.content.take(needed))
+            queries = model.of_users(some, vectors[here(of[: history.size].reshape(history.shape))])
+        logits = queries @ vectors[here(of[history.size :])].T / config.temperature
         logits = logits + model.prior(lesson.trends, rows[batch], chosen)
         expected = len(batch) * frequencies[chosen] + config.negatives / len(pool)
-        places = torch.from_numpy(np.searchsorted(chosen, targets[batch]))
-        return losses.softmax(logits + losses.sampling_offset(expected), places, torch.from_numpy(weights[batch]))
+        places = here(np.searchsorted(chosen, targets[batch]))
+        return losses.softmax(logits + here(losses.sampling_offset(expected)), places, here(weights[batch]))
 
-    _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay)
+    with lesson.compute.lent(model):
+        _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay)
 
 
 def _descend(
@@ -211,7 +226,8 @@ def _descend(
     model.train()
     taken = 0
     for epoch in range(lesson.epochs):
-        total, steps = 0.0, 0
+        # added up on the device, which is asked for it only when the epoch ends
+        total, steps = torch.zeros((), dtype=torch.float64, device=lesson.compute.device), 0
         for batch in list(batches()):
             taken += 1
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
@@ -221,10 +237,11 @@ def _descend(
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
-            total, steps = total + float(loss.detach()), steps + 1
+            total += loss.detach()
+            steps += 1
             if time.monotonic() >= lesson.until:
                 break
-        lesson.losses.append(total / max(steps, 1))
+        lesson.losses.append(float(total) / max(steps, 1))
         lesson.progress((epoch + 1) / lesson.epochs)
         if time.monotonic() >= lesson.until:
             break

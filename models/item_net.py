@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from models.compute import tensor
 from models.features import TokenTable
 
 
@@ -36,14 +37,15 @@ class ItemNet(nn.Module):
         """The vectors (k, dim) of items `rows` int64 (k,), whose content is the table's rows in the same order."""
         ids: Tensor = self.ids(rows)
         if self.training and self.dropout > 0:
-            ids = ids * (torch.rand(len(rows), 1) >= self.dropout)
+            ids = ids * (torch.rand(len(rows), 1, device=ids.device) >= self.dropout)
         return ids + self.of_content(content)
 
     def of_content(self, content: TokenTable) -> Tensor:
         """The vectors (n, dim) of items known by content alone."""
         if self.content is None:
             return self.any.expand(len(content), -1)
-        vectors: Tensor = self.content(torch.from_numpy(content.tokens).long(), torch.from_numpy(content.starts[:-1]))
+        device = self.any.device
+        vectors: Tensor = self.content(tensor(content.tokens, device).long(), tensor(content.starts[:-1], device))
         return vectors + self.any
 
     def of_tokens(self, tokens: npt.NDArray[np.int32], weights: npt.NDArray[np.float32]) -> Tensor:
@@ -51,10 +53,10 @@ class ItemNet(nn.Module):
         assert self.content is not None, "tokens are read where content is"
         table = self.content.weight
         sums: Tensor = F.embedding_bag(
-            torch.from_numpy(tokens.astype(np.int64)),
+            tensor(tokens.astype(np.int64), table.device),
             table,
             mode="sum",
-            per_sample_weights=torch.from_numpy(weights),
+            per_sample_weights=tensor(weights, table.device),
             padding_idx=0,
         )
         return sums

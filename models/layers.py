@@ -10,10 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu
+from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
 from models.config import SequenceConfig
 from models.dropout import Dropout
@@ -68,27 +67,41 @@ class _Attention(Layer):
         batch, length, dim = states.shape
         normed = self.attention_norm(states)
         shape = (batch, length, 3, self.heads, dim // self.heads)
-        q, k, v = self.active(self.mixed(normed)).view(shape).permute(2, 3, 0, 1, 4).flatten(1, 2)
-        if self.times is None:
-            likeness = torch.bmm(q * self._scale, k.transpose(1, 2))
-        else:
+        q, k, v = self.active(self.mixed(normed)).view(shape).permute(2, 3, 0, 1, 4).contiguous()
+        places = torch.arange(length, device=states.device)
+        by_distance = self._by_distance(places[:, None] - places)[:, None]
+        by_time = None
+        if self.times is not None:
             assert spans is not None
-            by_time: Tensor = _Lookup.apply(self.times, spans)  # type: ignore[no-untyped-call]
-            likeness = torch.baddbmm(by_time.flatten(0, 1), q, k.transpose(1, 2), alpha=self._scale)
-        places = torch.arange(length)
-        scores = likeness.view(self.heads, batch, length, length)
-        scores += self._by_distance(places[:, None] - places)[:, None]
-        attended = torch.bmm(self.weigh(scores).flatten(0, 1), v).view(self.heads, batch, length, dim // self.heads)
+            by_time = _Lookup.apply(self.times, spans)  # type: ignore[no-untyped-call]
+        attended = self.attend(q, k, v, by_distance, by_time)
         return self.finish(states, normed, attended.permute(1, 2, 0, 3).flatten(2))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, by_distance: Tensor, by_time: Tensor | None) -> Tensor:
+        """The values that each place attends to, weighed: (heads, batch, length, dim / heads).
+
+        Args:
+            q, k, v: (heads, batch, length, dim / heads).
+            by_distance: (heads, 1, length, length), added to how alike a query and a key are.
+            by_time: (heads, batch, length, length), likewise; None where times are not read.
+        """
+        queries, keys = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)
+        if by_time is None:
+            likeness = torch.bmm(queries * self._scale, keys)
+        else:
+            likeness = torch.baddbmm(by_time.flatten(0, 1), queries, keys, alpha=self._scale)
+        scores = likeness.view(*q.shape[:3], q.shape[2])
+        scores += by_distance
+        return torch.bmm(self.weigh(scores).flatten(0, 1), v.flatten(0, 1)).view_as(v)
 
     def at(self, states: Tensor, places: Tensor, spans: Tensor | None) -> Tensor:
         batch, length, dim = states.shape
-        chosen, normed = torch.arange(batch), self.attention_norm(states)
+        chosen, normed = torch.arange(batch, device=states.device), self.attention_norm(states)
         q = self.active(linear(normed[chosen, places], self.mixed.weight[:dim], self.mixed.bias[:dim]))
         k, v = self.active(linear(normed, self.mixed.weight[dim:], self.mixed.bias[dim:])).chunk(2, dim=2)
         of_heads = (batch, length, self.heads, dim // self.heads)
         likeness = (k * q[:, None]).view(of_heads).sum(3).permute(2, 0, 1) * self._scale
-        bias = self._by_distance(places[:, None] - torch.arange(length))
+        bias = self._by_distance(places[:, None] - torch.arange(length, device=states.device))
         if self.times is not None:
             assert spans is not None
             bias = bias + self.times[:, spans]
@@ -107,7 +120,7 @@ class _Attention(Layer):
 
     def weigh(self, scores: Tensor) -> Tensor:
         """The weights of what is attended to, its places being the last dimension."""
-        return torch.softmax(scores, dim=-1)
+        return torch.softmax(scores, dim=-1, dtype=torch.float32)
 
     @abstractmethod
     def finish(self, states: Tensor, normed: Tensor, attended: Tensor) -> Tensor:
@@ -121,6 +134,17 @@ class SASRec(_Attention):
         super().__init__(config)
         self.feed_norm = nn.LayerNorm(config.dim)
         self.feed = _feed(config)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, by_distance: Tensor, by_time: Tensor | None) -> Tensor:
+        # a CPU has no fused kernel that learns biases
+        if q.device.type == "cpu":
+            return super().attend(q, k, v, by_distance, by_time)
+        return self.fused(q, k, v, by_distance, by_time)
+
+    def fused(self, q: Tensor, k: Tensor, v: Tensor, by_distance: Tensor, by_time: Tensor | None) -> Tensor:
+        """What `attend` makes, by one kernel that never writes the scores where it has one for the device."""
+        bias = by_distance if by_time is None else by_distance + by_time
+        return scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self._scale)
 
     def finish(self, states: Tensor, normed: Tensor, attended: Tensor) -> Tensor:
         states = states + self.dropout(self.out(attended))
@@ -179,7 +203,7 @@ class GRU(Layer):
         return fed
 
     def at(self, states: Tensor, places: Tensor, spans: Tensor | None) -> Tensor:
-        return self(states, spans)[torch.arange(len(states)), places]  # type: ignore[no-any-return]
+        return self(states, spans)[torch.arange(len(states), device=states.device), places]  # type: ignore[no-any-return]
 
 
 def _feed(config: SequenceConfig) -> nn.Sequential:
@@ -207,6 +231,9 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
-        places = index.flatten().numpy()
-        rows = [np.bincount(places, of_head.flatten().numpy(), ctx.size) for of_head in gradients[0]]
-        return torch.from_numpy(np.stack(rows).astype(np.float32)), None
+        places = index.flatten()
+        rows = [
+            of_head.new_zeros(ctx.size, dtype=torch.float64).index_add_(0, places, of_head.flatten().double())
+            for of_head in gradients[0]
+        ]
+        return torch.stack(rows).float(), None

@@ -36,13 +36,14 @@ def softmax_of_products(queries: Tensor, vectors: Tensor, offset: Tensor, target
     return loss
 
 
-def sampling_offset(expected: Floats) -> Tensor:
+def sampling_offset(expected: Floats) -> Floats:
     """What takes the bias of sampling off the logits of sampled items, (k,) (logQ; Yi et al., 2019).
 
     Args:
         expected: (k,) how often each of the items was expected among them; once is certainty.
     """
-    return -torch.from_numpy(np.log(np.minimum(expected, 1.0)).astype(np.float32))
+    offset: Floats = -np.log(np.minimum(expected, 1.0)).astype(np.float32)
+    return offset
 
 
 def gbce(logits: Tensor, targets: Tensor, weights: Tensor, drawn: Tensor, items: int, calibration: float) -> Tensor:
@@ -75,7 +76,7 @@ class _OfProducts(torch.autograd.Function):
         scores, chances = queries.new_empty(2, min(_AT_ONCE, len(queries)), len(every))
         for start in range(0, len(queries), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
-            rows, chosen = torch.arange(len(targets[part])), targets[part]
+            rows, chosen = torch.arange(len(targets[part]), device=targets.device), targets[part]
             torch.addmm(added, queries[part], every.T, out=scores[: len(rows)])
             p = torch.softmax(scores[: len(rows)], 1, out=chances[: len(rows)])
             losses[part] = p[rows, chosen].clamp(min=torch.finfo(p.dtype).tiny).log()

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from models.compute import tensor
 from models.interactions import NO_ITEM, Interactions
 from models.labels import POSITIVE
 from models.popularity import Popularity, PopularityConfig
@@ -76,7 +77,8 @@ class TrendPrior(nn.Module):
         """The log-prior of the items (k,), or of all, at the moment of each log row (m,): (m, k)."""
         moments, of = np.unique(table.moment[rows], return_inverse=True)
         shares = table.shares[moments] if items is None else table.shares[moments[:, None], items]
-        return (torch.from_numpy(shares) @ self.weights)[torch.from_numpy(of)]
+        device = self.weights.device
+        return (tensor(shares, device) @ self.weights)[tensor(of, device)]
 
     def of_unknown(self) -> float:
         """The log-prior of an item without a positive."""

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from models.compute import tensor
 from models.config import TowersConfig
 from models.features import TokenTable
 from models.interactions import DEVICES
@@ -71,20 +72,21 @@ class TwoTowers(nn.Module):
         backwards = np.arange(users.items.shape[1])[::-1]
         weights = real * users.strengths * 2.0 ** (-backwards / _POOLING_HALF_LIFE)
         weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-6)
-        pooled = torch.einsum("bl,bld->bd", torch.from_numpy(weights.astype(np.float32)), history)
+        device = self.profile.weight.device
+        pooled = torch.einsum("bl,bld->bd", tensor(weights.astype(np.float32), device), history)
         known = np.stack([np.log1p(real.sum(axis=1)), users.profile.any(axis=1)], axis=1).astype(np.float32)
         taste = self.histogram(
-            torch.from_numpy(users.histogram.astype(np.int64)),
-            per_sample_weights=torch.from_numpy(users.histogram_weights),
+            tensor(users.histogram.astype(np.int64), device),
+            per_sample_weights=tensor(users.histogram_weights, device),
         )
-        profile = self.profile(torch.from_numpy(users.profile.astype(np.int64)))
-        joined = torch.cat([profile, taste, pooled, *self._read(users), torch.from_numpy(known)], dim=1)
-        return F.normalize(self.user(joined), dim=1)
+        profile = self.profile(tensor(users.profile.astype(np.int64), device))
+        joined = torch.cat([profile, taste, pooled, *self._read(users, device), tensor(known, device)], dim=1)
+        return F.normalize(self.user(joined).float(), dim=1)
 
-    def _read(self, users: UserBatch) -> Iterator[Tensor]:
+    def _read(self, users: UserBatch, device: torch.device) -> Iterator[Tensor]:
         """What the configuration has it read beside: (B, dim) each."""
         if self.ids is not None:
-            yield self.ids(torch.from_numpy(users.user.astype(np.int64)))
+            yield self.ids(tensor(users.user.astype(np.int64), device))
         if "searches" in self.config.reads:
             yield self.items.of_tokens(users.searched, users.searched_weights)
         if self.context is not None:
@@ -95,7 +97,7 @@ class TwoTowers(nn.Module):
                 "device": users.device[:, None] == np.arange(1, len(DEVICES) + 1),
             }
             told = [parts[name] for name in _CONTEXT if name in self.config.reads]
-            yield self.context(torch.from_numpy(np.concatenate(told, axis=1, dtype=np.float32)))
+            yield self.context(tensor(np.concatenate(told, axis=1, dtype=np.float32), device))
 
     @torch.inference_mode()
     def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -21,6 +21,7 @@ import torch
 
 from models.artefact import ArtefactError, Manifest, read_manifest, write_manifest
 from models.blend import Blend
+from models.compute import Compute
 from models.config import TrainingConfig
 from models.features import BareItem, ItemContent, TokenTable, hash_tokens, histogram_keys
 from models.fitting import Lesson, fit_sequence, fit_towers
@@ -96,6 +97,9 @@ def train(
     Args:
         incumbent: the artefact in service, to start from and to beat.
         progress: called with the stage and the share of all work done.
+
+    Raises:
+        ValueError: the configuration asks for a GPU, and there is none.
     """
     began = time.monotonic()
     torch.manual_seed(config.seed)
@@ -190,11 +194,18 @@ class Course:
     histories: Histories
     targets: npt.NDArray[np.bool_]
     likes: Likes
+    compute: Compute
 
     @classmethod
     def over(
         cls, data: TrainingData, config: TrainingConfig, popularity: PopularityConfig, known: Sequence[str]
     ) -> Course:
+        """The course of these data.
+
+        Raises:
+            ValueError: the configuration asks for a GPU, and there is none.
+        """
+        compute = Compute.of(config)
         described = {item.item_id: item for item in data.items}
         item_ids = list(dict.fromkeys([*known, *described, *data.interactions.item_ids]))
         rows = {item_id: row for row, item_id in enumerate(item_ids)}
@@ -215,6 +226,7 @@ class Course:
             histories,
             targets_of(histories),
             Likes(log, len(items)),
+            compute,
         )
 
     def held_out_from(self, trained_through: int | None) -> int:
@@ -291,6 +303,7 @@ class Course:
             time.monotonic() + 0.7 * budget_s,
             rng,
             lambda done: progress("teaching the sequence model", 0.05 + 0.4 * done),
+            compute=self.compute,
         )
         fit_sequence(sequence, lesson)
         of_towers = replace(

@@ -25,5 +25,5 @@ class UserIds(nn.Module):
         """The embeddings (B, dim) of users int64 (B,)."""
         ids: Tensor = self.ids(users)
         if self.training and self.dropout > 0:
-            ids = ids * (torch.rand(len(users), 1) >= self.dropout)
+            ids = ids * (torch.rand(len(users), 1, device=ids.device) >= self.dropout)
         return ids

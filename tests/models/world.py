@@ -27,6 +27,9 @@ SMALL = TrainingConfig(
     index=IndexConfig(),
     token_buckets=512,
     time_budget_s=600.0,
+    # the same numbers on every machine
+    device="cpu",
+    precision="float32",
 )
 
 
