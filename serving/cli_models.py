@@ -84,7 +84,7 @@ def evaluate(
     model = settings.model
     if protocol == "loo" and config is None:
         model = replace(model, sequence=QUICK)
-    dataset = _prepared(name, data, threads)
+    dataset = _prepared(name, data, threads, settings)
     with _bar(f"reading {name}") as tell:
         read = training_data(dataset, settings.labels, on_event=lambda n: tell(f"{n:,} events", None))
         scores = compare(
@@ -126,7 +126,7 @@ def train(name: str, data: Path, to: Path, config: Path | None, threads: int) ->
     from streams.offline import training_data
 
     settings = _configured(config)
-    dataset = _prepared(name, data, threads)
+    dataset = _prepared(name, data, threads, settings)
     store = ArtefactStore(to)
     version = f"{name}-{int(time.time())}"
     staged = store.stage(version)
@@ -162,11 +162,16 @@ def _configured(config: Path | None) -> Settings:
     return load(model=content)
 
 
-def _prepared(name: str, data: Path, threads: int) -> Any:
+def _prepared(name: str, data: Path, threads: int, settings: Settings) -> Any:
     import torch
 
+    from models.compute import Compute
     from streams.datasets import open_dataset
 
+    try:
+        Compute.of(settings.model)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     torch.set_num_threads(threads or os.cpu_count() or 1)
     return open_dataset(name, data)
 

@@ -17,6 +17,7 @@ from safetensors.torch import save_model
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from models import fitting
 from models.compute import CPU, Compute
 from models.config import TowerReading, TrainingConfig
 from models.fitting import Lesson, fit_sequence, fit_towers
@@ -113,7 +114,7 @@ def test_a_step_mixes_no_devices_and_waits_for_none(
             steps.append({each.grad.device for each in self.param_groups[0]["params"] if each.grad is not None})
             return super().step()
 
-    monkeypatch.setattr(torch.optim, "AdamW", Counted)
+    monkeypatch.setattr(fitting, "AdamW", Counted)
     elsewhere = Elsewhere()
     lesson = lesson_of(config, elsewhere, events=600, epochs=1)
     with FakeTensorMode(allow_non_fake_inputs=True):
