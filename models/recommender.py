@@ -380,7 +380,7 @@ class Recommender:
         models[:_NETWORKS] *= trust
         np.subtract(1.0, trust, out=features[len(MODELS)])
         known = request.users.known
-        if not known.all():  # of whom nothing is known, models tell nothing: popularity alone did better
+        if not known.all():  # who has done nothing yet is better served by popularity alone
             features[: len(MODELS) + 1] *= known.take(of)
         # each logarithm is taken once
         features[len(MODELS) + 1 :] = log_shares(shares).T.take(place_of, axis=1)

@@ -60,9 +60,8 @@ class UserBatch:
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
-        """Of whom there is anything to go by: actions, a profile or searches, (B,)."""
-        told = (self.items >= 0, self.profile != 0, self.searched != 0)
-        known: npt.NDArray[np.bool_] = np.any([each.any(axis=1) for each in told], axis=0)
+        """Who has done or searched for anything, (B,): until then models, whatever they make of a profile, mislead."""
+        known: npt.NDArray[np.bool_] = (self.items >= 0).any(axis=1) | (self.searched != 0).any(axis=1)
         return known
 
     def take(self, users: slice | npt.NDArray[np.integer]) -> UserBatch:

@@ -110,10 +110,10 @@ def test_lists_follow_the_taste_of_the_user(recommender: Recommender, course: Co
     assert (ranking.items % 3 == taste[:, None]).mean() > 0.6
 
 
-def test_of_whom_nothing_is_known_popularity_alone_decides(
+def test_for_who_has_done_nothing_yet_popularity_alone_decides(
     recommender: Recommender, users: UserBatch, popularity: Popularity
 ) -> None:
-    nothing = {name: np.zeros_like(getattr(users, name)) for name in ("profile", "searched", "histogram", "strengths")}
+    nothing = {name: np.zeros_like(getattr(users, name)) for name in ("searched", "histogram", "strengths")}
     strangers = replace(users, items=np.full_like(users.items, -1), **nothing)
     assert not strangers.known.any()
     both = (strangers, users.take(slice(0, 1)))
@@ -124,7 +124,7 @@ def test_of_whom_nothing_is_known_popularity_alone_decides(
     trending = shares.rank(strangers, **asked, seen=[NOTHING] * len(strangers))
     np.testing.assert_array_equal(ranking.items[:-1], trending.items)
     assert np.isnan(ranking.probabilities[:-1]).all()
-    assert not np.isnan(ranking.probabilities[-1]).any(), "the ranker orders the list of the one who is known"
+    assert not np.isnan(ranking.probabilities[-1]).any(), "the ranker orders the list of the one who has"
 
 
 def test_an_unknown_item_is_admitted_once_and_can_be_found(
