@@ -412,7 +412,7 @@ class Recommender:
             return np.full(ranked.shape, -1, dtype=np.int32)
         vectors = self.networks.towers_index.vectors
         of_ranked, of_recent = (vectors[np.maximum(rows, 0), :-1] for rows in (ranked, recent))
-        near = np.einsum("bnd,bhd->bnh", of_ranked, of_recent)
+        near = of_ranked @ of_recent.transpose(0, 2, 1)
         near = np.where(liked[:, None, :], near, -np.inf)
         nearest = np.take_along_axis(recent, near.argmax(axis=2), axis=1)
         return np.where(liked.any(axis=1, keepdims=True) & (ranked >= 0), nearest, -1).astype(np.int32)
@@ -434,6 +434,8 @@ class Recommender:
 
 def _queries(ask: Callable[[UserBatch, Floats], Floats], users: UserBatch, vectors: Floats) -> Floats:
     """The users' queries (B, d): those with as long a past together, and so few that the cache holds what is made."""
+    if len(users) <= _USERS_AT_ONCE:
+        return ask(users, vectors)
     order = np.argsort(np.count_nonzero(users.items >= 0, axis=1), kind="stable")
     made = np.empty((len(users), vectors.shape[1]), dtype=np.float32)
     for start in range(0, len(users), _USERS_AT_ONCE):

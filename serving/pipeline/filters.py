@@ -69,7 +69,7 @@ class _Acted(ListFilter):
 
     def bars(self, query: Query) -> list[Rows]:
         users = query.users
-        acted = np.isin(users.actions, self.actions) & (users.items >= 0)
+        acted = np.logical_or.reduce([users.actions == each for each in self.actions]) & (users.items >= 0)
         barred: list[Rows] = [_NONE] * len(users)
         for place in np.flatnonzero(np.count_nonzero(acted, axis=1)).tolist():
             barred[place] = users.items[place][acted[place]]

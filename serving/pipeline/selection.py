@@ -5,7 +5,7 @@ Works on slates: of each user the best candidates by score, (B, R), padded with 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -47,7 +47,7 @@ class Slates:
 
     def first(self, places: int) -> Slates:
         """The first columns of each user."""
-        return self.ordered(np.tile(np.arange(self.items.shape[1])[:places], (len(self.items), 1)))
+        return Slates(*(getattr(self, each.name)[:, :places] for each in fields(self)))
 
 
 class Penalty(Protocol):

@@ -61,8 +61,9 @@ class NewReleases:
         now = int(query.users.now.max(initial=0))
         published = query.items.published[: request.size]
         fresh = (published > now - self._within_ms) & (published <= now)
-        arrived = np.arange(request.size) >= query.model.trained_items
-        rows = np.flatnonzero(fresh | (arrived & (published == UNKNOWN_MS)))
+        arrived = slice(query.model.trained_items, request.size)
+        fresh[arrived] |= published[arrived] == UNKNOWN_MS
+        rows = np.flatnonzero(fresh)
         # an item of which no record tells when it was published came when it got its row
         when = np.where(published[rows] == UNKNOWN_MS, now, published[rows])
         return request.first_usable(rows[np.lexsort((-rows, -when))], quota)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.ordering import Layout, best_first
+from models.ordering import Layout, best_first, distinct
 
 NUMBERS = st.floats(-3, 3, width=32) | st.sampled_from([0.0, -0.0, -np.inf])
 
@@ -28,3 +28,10 @@ def test_each_user_is_ordered_alone(values: list[list[float]]) -> None:
     best = layout.places(order[:, :1])
     assert [int(of[place]) for place in best] == [user for user, own in enumerate(values) if own]
     assert [flat[place] for place in best] == [np.float32(max(own)) for own in values if own]
+
+
+@given(st.lists(st.integers(0, 200), max_size=30), st.sampled_from([201, 5_000]))
+def test_distinct_rows_and_the_place_of_each(rows: list[int], size: int) -> None:
+    found, places = distinct(np.array(rows, np.int64), size)
+    assert found.tolist() == sorted(set(rows))
+    assert found[places].tolist() == rows

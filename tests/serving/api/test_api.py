@@ -173,6 +173,30 @@ def test_requests_that_come_together_get_each_their_own_list_of_few_batches(
         assert len(named) == min(10 + n, 38 + (n == 39))
 
 
+def test_published_lists_asked_for_together_are_read_together(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = [f"u{n}" for n in range(40)]
+    api.apply(*(like(user, "a") for user in users))
+    for n, user in enumerate(users):
+        api.publish(published(user, f"i{n}", ts=NOW + 5))
+    live = api.client.app.state.live  # type: ignore[attr-defined]
+    batches: list[int] = []
+    read = live.store.client.pipeline
+
+    def counted(**more: Any) -> Any:
+        batches.append(1)
+        return read(**more)
+
+    monkeypatch.setattr(live.store.client, "pipeline", counted)
+
+    async def all_at_once(_: Store) -> Any:
+        return await asyncio.gather(*(live.recommendations(user, Asked(10)) for user in users))
+
+    for n, served in enumerate(api.in_store(all_at_once)):
+        assert served.origin == "published"
+        assert [place.item_id for place in served.recommendations.items] == [f"i{n}"]
+    assert len(batches) < 20, "one call reads what is asked for together"
+
+
 def test_a_computed_list_takes_no_number_of_the_published_ones(api: Api) -> None:
     api.apply(like("ann", "a"))
     assert api.listed("ann")["origin"] == "computed"
