@@ -190,6 +190,8 @@ def components() -> dict[str, Any]:
         (Event, ItemRecord, UserRecord), ref_template="#/components/schemas/{name}"
     )
     definitions["Event"]["allOf"] = _needs_of_events()
+    for record in ("ItemRecord", "UserRecord"):
+        del definitions[record]["required"]  # the id, which the path gives
     return definitions
 
 

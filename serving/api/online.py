@@ -49,7 +49,7 @@ class OnlineMetrics(BaseModel):
     meanings: dict[str, str] = Field(description="what each rate is")
 
 
-@router.get("/metrics/online", responses=described(401, 403, 422, 429, 503))
+@router.get("/metrics/online", responses=described(401, 403, 404, 422, 429, 503))
 async def online_metrics(
     request: Request,
     by: Annotated[str, Query(max_length=64, description="the breakdown")] = "variant",
@@ -63,7 +63,7 @@ async def online_metrics(
     tally = live.tally
     windows = tally.windows
     if by not in windows.dimensions:
-        raise Problem(422, "No such breakdown", f"`by` is one of {', '.join(windows.dimensions)}", field="by")
+        raise Problem(404, "No such breakdown", f"`by` is one of {', '.join(windows.dimensions)}", field="by")
     since = windows.since(seconds) if seconds else 0
     values = tally.breakdown(by, since)
     series = [(begins, summed(each)) for begins, each in windows.series(by).items() if begins >= since]

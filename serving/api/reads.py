@@ -62,7 +62,7 @@ class RecommendationList(BaseModel):
 @router.get(
     "/users/{user_id}/recommendations",
     response_model=RecommendationList,
-    responses=described(401, 403, 422, 429),
+    responses=described(401, 403, 404, 422, 429),
 )
 async def recommendations(
     request: Request,
@@ -85,7 +85,7 @@ async def recommendations(
     live = warm(request)
     if surface not in live.engine.pipelines:
         known = ", ".join(live.engine.pipelines)
-        raise Problem(422, "No such surface", f"the settings name no pipeline {surface!r}; there are: {known}")
+        raise Problem(404, "No such surface", f"the settings name no pipeline {surface!r}; there are: {known}")
     held = dict(feature.split("=", 1) for feature in context or ())
     asked = Asked(n or live.settings.lists.size, frozenset(exclude or ()), surface, held, explain)
     served = await live.recommendations(user_id, asked)

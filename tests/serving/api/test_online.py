@@ -132,7 +132,7 @@ def test_what_users_make_of_their_lists_is_told_and_found_again_after_a_restart(
     assert online(client, by="country")["values"]["KR"]["counts"]["clicks"] == 1.0
     assert sum(moment["counts"]["events"] for moment in online(client, seconds=600)["series"]) == 6.0
     refused = client.get("/v1/metrics/online", params={"by": "mood"})
-    assert refused.status_code == 422 and "variant, model" in refused.json()["detail"]
+    assert refused.status_code == 404 and "variant, model" in refused.json()["detail"]
 
     with TestClient(make_api(settings)) as again:
         wait_until(lambda: online(again)["total"]["counts"]["watches"] == 1.0, "the events are counted again")
