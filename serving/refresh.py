@@ -56,7 +56,7 @@ class Refresh:
         causes: dict[str, Cause | None] = {}
         for batch in owed:
             for user, cause in batch.causes.items():
-                causes[user] = cause or causes.get(user)
+                causes[user] = _newer(causes.get(user), cause)
         users = list(causes)
         parts = [users[start : start + self._size] for start in range(0, len(users), self._size)]
         await self._engine.take_changes()
@@ -85,3 +85,10 @@ class Refresh:
         answered = [cause for cause in causes if cause is not None]
         self.lists += len(answered)
         self.delays_ms = (self.delays_ms + [now_ms - cause.arrived_at for cause in answered])[-2000:]
+
+
+def _newer(one: Cause | None, other: Cause | None) -> Cause | None:
+    """The cause of later event time; of two of the same, the other."""
+    if one is None or other is None:
+        return one or other
+    return one if one.ts > other.ts else other

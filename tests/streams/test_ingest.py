@@ -110,6 +110,17 @@ def test_an_exact_copy_counts_once_and_its_user_is_still_answered(make_settings:
     on_bench(make_settings(), work)
 
 
+def test_a_list_answers_the_newest_event_in_whatever_order_they_come(make_settings: MakeSettings) -> None:
+    """A list is outdated by what is newer than its cause: caused by a late event it would be from the start."""
+
+    async def work(bench: Bench) -> None:
+        done = await bench.take(record(0, event("ann", "a", ts=NOW + 9)), record(1, event("ann", "b", ts=NOW)))
+        assert {user: cause.ts for user, cause in done.causes.items()} == {"ann": NOW + 9}
+        assert await bench.items_of("ann") == ["b", "a"]
+
+    on_bench(make_settings(), work)
+
+
 def test_impressions_are_counted_but_are_no_action_and_owe_no_list(make_settings: MakeSettings) -> None:
     async def work(bench: Bench) -> None:
         shown = [event("ben", item, type="impression", rec_id="r", position=at) for at, item in enumerate("xy")]
