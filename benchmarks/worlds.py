@@ -14,7 +14,8 @@ then trained. After that:
 
 All of them play in step: nobody looks at a list before the one is out that answers what they did last, and the world
 stands still while a training runs, as the clock nearly would: the seconds of a training are little against six hours.
-The models are small, as the town is. Arms may be played side by side (`--jobs`): in step nothing depends on speed.
+The models are small, as the town is. Arms may be played side by side (`--jobs`): in step little depends on speed, only
+whether neighbours have taken in the newest likes of others.
 Engagement is the share of visits in which something from the list was watched to the end; the interval of a gap is a
 bootstrap over people, of the time from the turn, or the story, on.
 """

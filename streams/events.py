@@ -150,7 +150,7 @@ class ListItem(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
 
 
 class Cause(Struct, frozen=True, kw_only=True):
-    """The event that a list answers. `arrived_at` is its time of arrival in Kafka, in ms."""
+    """The newest event that a list answers. `arrived_at` is its time of arrival in Kafka, in ms."""
 
     event_id: str
     ts: Millis

@@ -23,7 +23,7 @@ class Player:
 
     In step, nobody looks at a list before the one is out that answers what they did last; with `trainings`, the world
     stands still while a training that is due is under way. So it plays as a world would that is no faster than the
-    clock, and what comes of it does not depend on the machine.
+    clock. What comes of it depends on the machine only in when others' newest likes and trends are taken in.
 
     Attributes:
         world: what is played.
