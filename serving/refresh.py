@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from serving.engine import Engine
 from streams.events import Cause, encode
 from streams.settings import Settings
@@ -88,7 +90,7 @@ class Refresh:
 
 
 def _newer(one: Cause | None, other: Cause | None) -> Cause | None:
-    """The cause of later event time; of two of the same, the other."""
+    """The later of two causes, with the newest time of both."""
     if one is None or other is None:
         return one or other
-    return one if one.ts > other.ts else other
+    return replace(other, ts=max(one.ts, other.ts))

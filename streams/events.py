@@ -150,7 +150,7 @@ class ListItem(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
 
 
 class Cause(Struct, frozen=True, kw_only=True):
-    """The newest event that a list answers. `arrived_at` is its time of arrival in Kafka, in ms."""
+    """The last event that a list answers; in ms, `ts` is the newest of all, `arrived_at` its own arrival in Kafka."""
 
     event_id: str
     ts: Millis

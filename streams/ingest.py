@@ -30,8 +30,8 @@ class Ingested:
     """What became of a batch.
 
     Attributes:
-        causes: per user of the batch, the user's newest event in it, impressions aside: whom a list is owed, and what
-            it answers. The newest by event time, as a list is outdated by what is newer than its cause.
+        causes: per user of the batch, the user's last event in it, impressions aside: whom a list is owed, and what it
+            answers. Its time is the newest of the user's in the batch: a list is outdated by what is newer.
         dead: what could not be used.
         applied, copies: events that changed the state, and exact copies of events that did before.
     """
@@ -92,7 +92,8 @@ async def read_batch(batch: RecordBatch, catalogue: Catalogue, settings: Setting
     else:
         await catalogue.number([r.event.item_id for r in reads if r.event.item_id])
     events: dict[str, list[UserEvent]] = {}
-    newest: dict[str, _Read] = {}
+    last: dict[str, _Read] = {}
+    newest: dict[str, int] = {}
     follows: dict[str, list[Follow]] = {}
     searches: dict[str, list[Search]] = {}
     for read in reads:
@@ -103,11 +104,12 @@ async def read_batch(batch: RecordBatch, catalogue: Catalogue, settings: Setting
         if read.event.type == "search" and (words := query_tokens(read.event.query or "")):
             searches.setdefault(user, []).extend(Search(read.event.ts, word) for word in words)
         events.setdefault(user, []).append(_user_event(read, catalogue, settings))
-        if read.event.calls_for_list and (user not in newest or read.event.ts >= newest[user].event.ts):
-            newest[user] = read
+        if read.event.calls_for_list:
+            last[user] = read
+            newest[user] = max(newest.get(user, 0), read.event.ts)
     causes = {
-        user: Cause(event_id=event.event_id or "", ts=event.ts, arrived_at=max(record.timestamp, 0))
-        for user, (record, event) in newest.items()
+        user: Cause(event_id=event.event_id or "", ts=newest[user], arrived_at=max(record.timestamp, 0))
+        for user, (record, event) in last.items()
     }
     return Reads(batch, events, causes, follows, searches, dead)
 

@@ -21,6 +21,7 @@ from streams.datasets.dataset import Dataset, LoggedEvent
 from streams.events import BadRecord, Event, decode_event, encode
 from streams.prequential import PrequentialScore
 from streams.settings import Settings
+from streams.status import live_workers
 from streams.trainings import Trainings
 from streams.wire import ANSWER_PATIENCE_S, NoAnswer, Wire
 
@@ -265,12 +266,23 @@ class _Run:
             now = await self._wire.store.totals()
             latest = {name: now.get(name, 0) - before.get(name, 0) for name in ("applied", "copies", "dead_letters")}
             if sum(latest.values()) >= self._sent + self._visits:
+                if not self._replay.in_step:
+                    await self._lists_out(patience)
                 return latest
             if latest != counted:
                 counted, moved = latest, time.monotonic()
             elif time.monotonic() - moved > patience:
                 return latest
             self._tell(waiting_for=f"{self._sent + self._visits - sum(latest.values()):,} events to be applied")
+            await asyncio.sleep(0.1)
+
+    async def _lists_out(self, patience: float) -> None:
+        """Wait until workers, asked from now on, have acknowledged all: by then the lists of all events are out."""
+        since = time.time()
+        while time.time() - since < patience:
+            workers = await live_workers(self._wire.store)
+            if workers and all(worker.at > since and not worker.lag for worker in workers):
+                return
             await asyncio.sleep(0.1)
 
     def report(self, totals: dict[str, int], seconds: float) -> dict[str, Any]:
