@@ -31,7 +31,8 @@ class Ingested:
 
     Attributes:
         causes: per user of the batch, the user's last event in it, impressions aside: whom a list is owed, and what it
-            answers. Its time is the newest of the user's in the batch: a list is outdated by what is newer.
+            answers. Its time is the newest of the user's in the batch, so that who waits for a list as new as an event
+            is answered.
         dead: what could not be used.
         applied, copies: events that changed the state, and exact copies of events that did before.
     """

@@ -110,8 +110,8 @@ def test_an_exact_copy_counts_once_and_its_user_is_still_answered(make_settings:
     on_bench(make_settings(), work)
 
 
-def test_a_list_answers_the_newest_event_in_whatever_order_they_come(make_settings: MakeSettings) -> None:
-    """A list is outdated by what is newer than its cause: caused by a late event it would be from the start."""
+def test_a_cause_is_as_new_as_the_newest_event_in_whatever_order_they_come(make_settings: MakeSettings) -> None:
+    """Who waits for a list as new as an event is answered, whatever late event comes after it in the batch."""
 
     async def work(bench: Bench) -> None:
         done = await bench.take(record(0, event("ann", "a", ts=NOW + 9)), record(1, event("ann", "b", ts=NOW)))

@@ -156,6 +156,7 @@ def browser() -> Iterator[Browser]:
     """Chromium. Closed after the module: while it is open, Playwright holds the thread's event loop."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     assert chromium, "no Chromium on PATH: the dashboard cannot be tried (`apt-get install chromium`, as root)"
+    expect.set_options(timeout=20_000)  # the machine may be busy
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
@@ -169,6 +170,7 @@ def owner(system: System, browser: Browser) -> Iterator[BrowserContext]:
     context.set_default_timeout(20_000)
     page = context.new_page()
     sign_in(page, system, OWNER)
+    expect(page.locator(".nicegui-echart canvas")).to_have_count(4)  # a page closed in mid reload can hang Chromium
     page.close()
     yield context
     context.close()
