@@ -29,6 +29,7 @@ from models.training import train
 from serving.engine import Engine
 from serving.refresh import Owed, Refresh
 from streams import topics
+from streams.app import make_app
 from streams.catalogue import Catalogue, keep_items
 from streams.datasets import open_dataset
 from streams.datasets.dataset import Dataset, LoggedEvent
@@ -41,6 +42,8 @@ from streams.topics import TopicNames
 from streams.transport import RecordBatch
 
 _BATCH = 2_000
+#: So many users a worker that has enough to do finds waiting.
+_OWED = 1_000
 
 
 class Made(Dataset):
@@ -130,7 +133,13 @@ async def measure(settings: Settings, dataset: Dataset, n_users: int) -> dict[st
     catalogue = Catalogue(store)
     topics.create(settings)
     topic = TopicNames.under(settings.topic_prefix).recommendations
-    producer = AIOKafkaProducer(acks="all", **settings.kafka.aiokafka_options())
+    worker = make_app(settings, "worker").conf
+    producer = AIOKafkaProducer(
+        acks=worker.producer_acks,
+        linger_ms=1000 * worker.producer_linger,
+        max_batch_size=worker.producer_max_batch_size,
+        **settings.kafka.aiokafka_options(),
+    )
     await producer.start()
 
     async def publish(user_id: str, payload: bytes | None) -> Awaitable[object]:
@@ -151,8 +160,8 @@ async def measure(settings: Settings, dataset: Dataset, n_users: int) -> dict[st
         await refresh.settle([Owed(lambda: None, causes=dict(causes[:256]))])  # warms up
         some = [causes[at % len(causes)] for at in range(n_users)]
         began, cpu = time.perf_counter(), time.process_time()
-        for start in range(0, n_users, settings.lists.refresh_batch):
-            await refresh.settle([Owed(lambda: None, causes=dict(some[start : start + settings.lists.refresh_batch]))])
+        for start in range(0, n_users, _OWED):
+            await refresh.settle([Owed(lambda: None, causes=dict(some[start : start + _OWED]))])
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     finally:
         following.cancel()

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from serving.engine import Engine
-from streams.events import Cause, encode
+from streams.events import Cause, Recommendations, encode
 from streams.settings import Settings
 from streams.state import Store
-from streams.user_states import UserState
 
 #: Sends one list (or, with None, its withdrawal) to the recommendations topic; the inner awaitable is its arrival.
 Publish = Callable[[str, bytes | None], Awaitable[Awaitable[object]]]
@@ -53,7 +52,7 @@ class Refresh:
         """Publish what several batches owe, then acknowledge them: each user one list, for the newest cause.
 
         The model, the catalogue and the trends are brought up to date before each micro-batch, so a new model is
-        swapped in between two of them. While one is made, the states of the next are read.
+        swapped in between two of them. While one is made, the lists of the last are sent and the states of the next read.
         """
         causes: dict[str, Cause | None] = {}
         for batch in owed:
@@ -61,26 +60,31 @@ class Refresh:
                 causes[user] = _newer(causes.get(user), cause)
         users = list(causes)
         parts = [users[start : start + self._size] for start in range(0, len(users), self._size)]
-        await self._engine.take_changes()
-        reading = asyncio.create_task(self._engine.read(parts[0], publish=True)) if parts else None
-        for at, part in enumerate(parts):
-            assert reading is not None
-            states = await reading
-            if at + 1 < len(parts):
-                reading = asyncio.create_task(self._engine.read(parts[at + 1], publish=True))
-            if at:
-                await self._engine.take_changes()
-            await self._refresh({user: causes[user] for user in part}, states)
+        async with asyncio.TaskGroup() as tasks:
+            await self._engine.take_changes()
+            reading = tasks.create_task(self._engine.read(parts[0], publish=True)) if parts else None
+            sending: asyncio.Task[None] | None = None
+            for at, part in enumerate(parts):
+                assert reading is not None
+                states = await reading
+                if at + 1 < len(parts):
+                    reading = tasks.create_task(self._engine.read(parts[at + 1], publish=True))
+                if at:
+                    await self._engine.take_changes()
+                made = await self._engine.make({user: causes[user] for user in part}, states)
+                if sending is not None:
+                    await sending
+                sending = tasks.create_task(self._send(made))
         arrivals = [await self._publish(user, None) for batch in owed for user in batch.erased]
         await asyncio.gather(*arrivals, *(arrival for batch in owed for arrival in batch.pending))
         for batch in owed:
             batch.acknowledge()
 
-    async def _refresh(self, causes: Mapping[str, Cause | None], states: Sequence[UserState]) -> None:
-        payloads = [(made.user_id, encode(made)) for made in await self._engine.make(causes, states)]
+    async def _send(self, lists: Sequence[Recommendations]) -> None:
+        payloads = [(made.user_id, encode(made)) for made in lists]
         arrivals = [await self._publish(user, payload) for user, payload in payloads]
         await asyncio.gather(self._store.put_lists(payloads), *arrivals)
-        self._count(causes.values())
+        self._count(made.cause for made in lists)
 
     def _count(self, causes: Iterable[Cause | None]) -> None:
         now_ms = time.time() * 1000.0
