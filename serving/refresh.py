@@ -45,14 +45,16 @@ class Refresh:
         self._store = store
         self._engine = engine
         self._publish = publish
+        self._sending: asyncio.Task[None] | None = None
         self.lists = 0
         self.delays_ms: list[float] = []
 
-    async def settle(self, owed: list[Owed]) -> None:
-        """Publish what several batches owe, then acknowledge them: each user one list, for the newest cause.
+    async def settle(self, owed: list[Owed], tasks: asyncio.TaskGroup) -> None:
+        """Have lists made for what several batches owe: each user one list, for the newest cause.
 
         The model, the catalogue and the trends are brought up to date before each micro-batch, so a new model is
-        swapped in between two of them. While one is made, the lists of the last are sent and the states of the next read.
+        swapped in between two of them. While one is made, the lists of the last are sent and the states of the next are
+        read. So the last may still be on their way when this returns: one of the `tasks` sends them and acknowledges.
         """
         causes: dict[str, Cause | None] = {}
         for batch in owed:
@@ -60,31 +62,35 @@ class Refresh:
                 causes[user] = _newer(causes.get(user), cause)
         users = list(causes)
         parts = [users[start : start + self._size] for start in range(0, len(users), self._size)]
-        async with asyncio.TaskGroup() as tasks:
-            await self._engine.take_changes()
-            reading = tasks.create_task(self._engine.read(parts[0], publish=True)) if parts else None
-            sending: asyncio.Task[None] | None = None
-            for at, part in enumerate(parts):
-                assert reading is not None
-                states = await reading
-                if at + 1 < len(parts):
-                    reading = tasks.create_task(self._engine.read(parts[at + 1], publish=True))
-                if at:
-                    await self._engine.take_changes()
-                made = await self._engine.make({user: causes[user] for user in part}, states)
-                if sending is not None:
-                    await sending
-                sending = tasks.create_task(self._send(made))
-        arrivals = [await self._publish(user, None) for batch in owed for user in batch.erased]
-        await asyncio.gather(*arrivals, *(arrival for batch in owed for arrival in batch.pending))
-        for batch in owed:
-            batch.acknowledge()
+        await self._engine.take_changes()
+        reading = tasks.create_task(self._engine.read(parts[0], publish=True)) if parts else None
+        for at, part in enumerate(parts):
+            assert reading is not None
+            states = await reading
+            if at + 1 < len(parts):
+                reading = tasks.create_task(self._engine.read(parts[at + 1], publish=True))
+            if at:
+                await self._engine.take_changes()
+            made = await self._engine.make({user: causes[user] for user in part}, states)
+            if self._sending is not None:
+                await self._sending
+            self._sending = tasks.create_task(self._send(made))
+        self._sending = tasks.create_task(self._acknowledge(owed, self._sending))
 
     async def _send(self, lists: Sequence[Recommendations]) -> None:
         payloads = [(made.user_id, encode(made)) for made in lists]
         arrivals = [await self._publish(user, payload) for user, payload in payloads]
         await asyncio.gather(self._store.put_lists(payloads), *arrivals)
         self._count(made.cause for made in lists)
+
+    async def _acknowledge(self, owed: list[Owed], sending: asyncio.Task[None] | None) -> None:
+        """Send what else the batches owe when their lists are out, and tell that they are done with."""
+        if sending is not None:
+            await sending
+        arrivals = [await self._publish(user, None) for batch in owed for user in batch.erased]
+        await asyncio.gather(*arrivals, *(arrival for batch in owed for arrival in batch.pending))
+        for batch in owed:
+            batch.acknowledge()
 
     def _count(self, causes: Iterable[Cause | None]) -> None:
         now_ms = time.time() * 1000.0

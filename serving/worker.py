@@ -94,11 +94,12 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
     @app.agent(owed, name="refresh")
     async def refresh(stream: StreamT[Owed]) -> None:
         queue: asyncio.Queue[Owed] = getattr(stream, "channel").queue  # noqa: B009 - Faust's type hides it
-        async for first in stream:
-            waiting = [first]
-            while not queue.empty():
-                waiting.append(queue.get_nowait())
-            await refresher.settle(waiting)
+        async with asyncio.TaskGroup() as tasks:
+            async for first in stream:
+                waiting = [first]
+                while not queue.empty():
+                    waiting.append(queue.get_nowait())
+                await refresher.settle(waiting, tasks)
 
     @app.task
     async def follow_model() -> None:

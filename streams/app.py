@@ -35,7 +35,7 @@ def make_app(settings: Settings, role: str) -> BatchApp:
         "stream_wait_empty": False,
         "stream_buffer_maxsize": 8,
         "producer_linger": 0.002,
-        "producer_max_batch_size": 256 * 1024,  # a list has kilobytes: a request for every few of them costs more than they do
+        "producer_max_batch_size": 256 * 1024,  # of lists that have kilobytes; many small requests cost more
         "producer_acks": -1,
         "consumer_auto_offset_reset": "earliest",
         "datadir": datadir,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import compress
 from typing import Any, Final
 
 import numpy as np
@@ -68,7 +67,7 @@ def user_states(users: Sequence[str], rows: Sequence[Sequence[Any]], length: int
     states = []
     for at, (number, _, fields, profile, searched, _) in enumerate(rows):
         begin, end = of_actions[at], of_actions[at + 1]
-        entries, state = _told_apart(fields)
+        names, weights, state = _told_apart(fields)
         seen = acted[begin:end]
         if b"seen" in state:
             seen = np.concatenate([np.frombuffer(state[b"seen"], "<u4"), seen])
@@ -80,7 +79,7 @@ def user_states(users: Sequence[str], rows: Sequence[Sequence[Any]], length: int
                 int(number or state.get(b"lists") or 0),
                 sequence,
                 seen,
-                _heaviest(*entries, histogram),
+                _heaviest(names, weights, histogram),
                 profile or b"",
                 shown[of_shown[at] : of_shown[at + 1]],
                 device=device[of_doings[at + 1] - 1] if of_doings[at + 1] > of_doings[at] else 0,
@@ -91,21 +90,21 @@ def user_states(users: Sequence[str], rows: Sequence[Sequence[Any]], length: int
     return states
 
 
-def _told_apart(fields: Sequence[bytes]) -> tuple[tuple[list[bytes], npt.NDArray[np.float64]], dict[bytes, bytes]]:
+def _told_apart(fields: Sequence[bytes]) -> tuple[list[bytes], npt.NDArray[np.float64], dict[bytes, bytes]]:
     """The entries of a histogram, as names and weights, and the few other fields of a user's state."""
-    names, values = fields[::2], fields[1::2]
-    is_entry = [name[0] == _HISTOGRAM_BYTE for name in names]  # hundreds
-    weights = np.frombuffer(b"".join(compress(values, is_entry)), "<f8")
-    others = [not entry for entry in is_entry]
-    rest = dict(zip(compress(names, others), compress(values, others), strict=True))
-    return (list(compress(names, is_entry)), weights), rest
+    names, values = list(fields[::2]), list(fields[1::2])
+    # entries are hundreds, so each is looked at but once
+    others = [at for at, name in enumerate(names) if name[0] != _HISTOGRAM_BYTE]
+    rest = {names.pop(at): values.pop(at) for at in reversed(others)}
+    return names, np.frombuffer(b"".join(values), "<f8"), rest
 
 
 def _heaviest(names: list[bytes], weights: npt.NDArray[np.float64], count: int) -> list[tuple[str, float]]:
     """The heaviest entries of a histogram, equal ones in the order of their names."""
-    kept = np.arange(len(weights))
     if len(weights) > count > 0:
-        kept = np.flatnonzero(weights >= np.partition(weights, len(weights) - count)[len(weights) - count])
+        behind = len(weights) - count
+        kept = np.flatnonzero(weights >= np.partition(weights, behind)[behind])
+        names, weights = [names[at] for at in kept.tolist()], weights[kept]
     # as pairs that order themselves, without a call for each
-    entries = sorted(zip((-weights[kept]).tolist(), [names[at] for at in kept.tolist()], strict=True))
+    entries = sorted(zip((-weights).tolist(), names, strict=True))
     return [(name[1:].decode(), -negative) for negative, name in entries[:count]]
