@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Final, Protocol
 from zlib import crc32
 
@@ -105,7 +106,12 @@ def hash_users(user_ids: Sequence[str], buckets: int) -> npt.NDArray[np.int32]:
 
 def hash_tokens(tokens: Sequence[str], buckets: int) -> npt.NDArray[np.int32]:
     """The bucket of each token, in 1 … buckets - 1: int32 (len(tokens),)."""
-    return np.array([crc32(token.encode()) % (buckets - 1) + 1 for token in tokens], dtype=np.int32)
+    return np.array(buckets_of(tokens, buckets), dtype=np.int32)
+
+
+def buckets_of(tokens: Iterable[str], buckets: int) -> list[int]:
+    """As `hash_tokens`, as a list: of few tokens an array costs more than they do."""
+    return [crc32(token.encode()) % (buckets - 1) + 1 for token in tokens]
 
 
 @dataclass(frozen=True)
@@ -126,10 +132,10 @@ class TokenTable:
     @classmethod
     def of(cls, items: Sequence[ItemContent], buckets: int) -> TokenTable:
         """The table of these items, in their order."""
-        rows = [hash_tokens(item_tokens(item), buckets) for item in items]
+        rows = [buckets_of(item_tokens(item), buckets) for item in items]
         starts = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum([len(row) for row in rows], out=starts[1:])
-        return cls(np.concatenate([np.zeros(0, np.int32), *rows]), starts)
+        return cls(np.fromiter(chain.from_iterable(rows), np.int32, int(starts[-1])), starts)
 
     def take(self, rows: npt.NDArray[np.integer]) -> TokenTable:
         """The table of the chosen rows, in the order given."""

@@ -23,7 +23,7 @@ from models.artefact import ArtefactError, Manifest, read_manifest, write_manife
 from models.blend import Blend
 from models.compute import Compute
 from models.config import TrainingConfig
-from models.features import BareItem, ItemContent, TokenTable, hash_tokens, histogram_keys
+from models.features import BareItem, ItemContent, TokenTable, buckets_of, histogram_keys
 from models.fitting import Lesson, fit_sequence, fit_towers
 from models.gate import scores, verdict
 from models.index import IndexRefused, VectorIndex
@@ -213,7 +213,7 @@ class Course:
         row_of = np.array([*(rows[item_id] for item_id in data.interactions.item_ids), NO_ITEM], dtype=np.int32)
         shown = replace(data.interactions.shown, item=row_of[data.interactions.shown.item])
         log = replace(data.interactions, item=row_of[data.interactions.item], item_ids=item_ids, shown=shown)
-        keys = [hash_tokens(histogram_keys(item), config.token_buckets).tolist() for item in items]
+        keys = [buckets_of(histogram_keys(item), config.token_buckets) for item in items]
         histories = Histories(log, keys, data.profiles, config)
         return cls(
             config,

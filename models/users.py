@@ -18,6 +18,9 @@ from models.searches import LastSearched
 
 #: So many of the newest impressions of a user are looked at.
 SHOWN: Final = 64
+#: So many batches are kept, of so many users.
+_KEPT: Final = 256
+_SMALL: Final = 64
 _CONSUMING = np.array(sorted(CONSUMING), dtype=np.uint8)
 
 
@@ -109,6 +112,7 @@ class Histories:
         self._first = np.zeros(len(log.user_ids), dtype=np.int64)
         self._first[users[starts]] = (counts - consumed[by_user])[starts]
         self._searched = LastSearched(log.searches, config.search_size, config.search_half_life_s, config.token_buckets)
+        self._met: dict[bytes, UserBatch] = {}
         self.users = hash_users(log.user_ids, config.token_buckets)
         self.profiles = np.zeros((len(log.user_ids), config.profile_size), dtype=np.int32)
         for code, user_id in enumerate(log.user_ids):
@@ -121,7 +125,20 @@ class Histories:
         return self._order, np.searchsorted(users, np.arange(len(self.log.user_ids) + 1)).astype(np.int64)
 
     def before(self, rows: npt.NDArray[np.integer]) -> UserBatch:
-        """The users of log rows (B,), each as they were before that row, at its time."""
+        """The users of log rows (B,), each as they were before that row, at its time.
+
+        Of small batches the last ones are kept: a training meets its newest slice several times, stride by stride.
+        """
+        if len(rows) > _SMALL:
+            return self._before(rows)
+        asked = rows.tobytes()
+        batch = self._met.pop(asked) if asked in self._met else self._before(rows)
+        self._met[asked] = batch  # at the end, as the newest
+        if len(self._met) > _KEPT:
+            del self._met[next(iter(self._met))]
+        return batch
+
+    def _before(self, rows: npt.NDArray[np.integer]) -> UserBatch:
         length = self._config.sequence.length
         users = self.log.user[rows]
         places = self._end[rows][:, None] - np.arange(length, 0, -1)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.config import TrainingConfig
-from models.features import hash_tokens, hash_users, profile_tokens
+from models.features import buckets_of, hash_users, profile_tokens
 from models.interactions import NO_ITEM
 from models.searches import faded
 from models.users import SHOWN, UserBatch
@@ -98,7 +98,7 @@ class _Tokens(dict[str, int]):
     def __missing__(self, text: str) -> int:
         if len(self) >= _MAX_TOKENS:
             self.clear()
-        token = self[text] = int(hash_tokens([text], self._buckets)[0])
+        token = self[text] = buckets_of([text], self._buckets)[0]
         return token
 
 

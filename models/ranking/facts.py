@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from models.features import ItemContent, findable_tokens, hash_tokens, histogram_keys
+from models.features import ItemContent, buckets_of, findable_tokens, histogram_keys
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,15 +68,16 @@ class ItemFacts:
     def put(self, rows: npt.NDArray[np.integer], items: Sequence[ItemContent]) -> None:
         """Set the facts of rows (k,); rows beyond the table's end make it longer."""
         self._grow(int(rows.max(initial=-1)) + 1)
-        for row, item in zip(rows.tolist(), items, strict=True):
-            self.keys[row] = _hashed(histogram_keys(item), KEYS, self._buckets)
-            self.words[row] = _hashed(findable_tokens(item), _WORDS, self._buckets)
-            self.creators[row] = _hashed(_named(item, CREATORS), _CREATORS, self._buckets)
-            self.language[row] = _hashed(_named(item, _LANGUAGE), 1, self._buckets)[0]
-            self.times[row, 0] = np.nan if item.published_at is None else item.published_at
-            self.duration[row] = item.duration_s or np.nan
-            numbers = [item.numeric.get(name, np.nan) for name in self.number_names]
-            self.numbers[row] = np.clip(numbers, -_LARGEST, _LARGEST)
+        if not len(rows):
+            return
+        self.keys[rows] = _hashed([histogram_keys(item) for item in items], KEYS, self._buckets)
+        self.words[rows] = _hashed([findable_tokens(item) for item in items], _WORDS, self._buckets)
+        self.creators[rows] = _hashed([_named(item, CREATORS) for item in items], _CREATORS, self._buckets)
+        self.language[rows] = _hashed([_named(item, _LANGUAGE) for item in items], 1, self._buckets)[:, 0]
+        self.times[rows, 0] = [np.nan if item.published_at is None else item.published_at for item in items]
+        self.duration[rows] = [item.duration_s or np.nan for item in items]
+        numbers = [[item.numeric.get(name, np.nan) for name in self.number_names] for item in items]
+        self.numbers[rows] = np.clip(np.array(numbers, dtype=np.float64), -_LARGEST, _LARGEST)
 
     def met(self, items: npt.NDArray[np.integer], ts: npt.NDArray[np.integer]) -> ItemFacts:
         """A copy that knows since when (ms) each item is met in these events (m,); -1 is no item."""
@@ -122,8 +123,7 @@ def _named(item: ItemContent, names: Sequence[str]) -> list[str]:
     return [f"{name}={value}" for name in names for value in item.categorical.get(name, ())]
 
 
-def _hashed(tokens: Sequence[str], size: int, buckets: int) -> npt.NDArray[np.int32]:
-    padded = np.zeros(size, np.int32)
-    found = hash_tokens(tokens[:size], buckets)
-    padded[: len(found)] = found
-    return padded
+def _hashed(told: Sequence[Sequence[str]], size: int, buckets: int) -> npt.NDArray[np.int32]:
+    """The buckets of the first tokens of each of k items, (k, size), padded with 0."""
+    found = [buckets_of(tokens[:size], buckets) for tokens in told]
+    return np.array([each + [0] * (size - len(each)) for each in found], dtype=np.int32)
