@@ -1,7 +1,7 @@
 """The ablation table: what each source and each stage of the pipeline is worth, on the same events.
 
-`python -m benchmarks.ablation --data DIR [--limit N] [--report FILE] [NAME …]`, where DIR holds a folder for each data
-set.
+`python -m benchmarks.ablation --data DIR [--limit N] [--diversity] [--report FILE] [NAME …]`, where DIR holds a folder
+for each data set.
 
 Offline and prequential: at each cut of the log a model is trained on what is before it; up to the next cut every
 variant of the pipeline makes the list of users who are about to like something new, with popularity and histories as
@@ -43,6 +43,7 @@ SETS: Final = ("kuairand-pure", "movietweetings-100k")
 CUTS: Final = (0.6, 0.8, 1.0)
 LIST: Final = 10
 FULL, PLAIN = "full pipeline", "without diversity"
+_DIVERSITY: Final = "diversity "
 
 
 def variants(full: PipelineSettings) -> dict[str, PipelineSettings]:
@@ -60,10 +61,10 @@ def variants(full: PipelineSettings) -> dict[str, PipelineSettings]:
         "without adjusters": full.model_copy(update={"adjusters": ()}),
         "without filters but seen": full.model_copy(update={"filters": ("withdrawn", "seen")}),
     }
-    strengths = {"mmr": (0.1, 1.0, 2.0, 5.0, 10.0), "dpp": (0.2, 0.5, 0.7, 0.9)}
+    strengths = {"mmr": (0.1, 0.3, 1.0, 2.0, 5.0), "dpp": (0.2, 0.5, 0.7, 0.9)}
     for kind, strength in ((kind, strength) for kind, some in strengths.items() for strength in some):
         diversity = DiversitySettings.model_validate({"kind": kind, "strength": strength})
-        made[f"diversity {kind} {strength}"] = full.model_copy(update={"diversity": diversity})
+        made[f"{_DIVERSITY}{kind} {strength}"] = full.model_copy(update={"diversity": diversity})
     return made
 
 
@@ -83,11 +84,15 @@ class Scores:
         self.listed.update(items[items >= 0].tolist())
 
 
-def measure(name: str, data: Path, settings: Settings, limit: int | None) -> dict[str, Any]:
+def measure(name: str, data: Path, settings: Settings, limit: int | None, diversity: bool) -> dict[str, Any]:
     dataset = open_dataset(name, data)
     read = training_data(dataset, settings.labels)
     profiles = {user.user_id: user for user in dataset.users()}
-    pipelines = {each: Pipeline(given, seed=1) for each, given in variants(settings.pipeline).items()}
+    pipelines = {
+        each: Pipeline(given, seed=1)
+        for each, given in variants(settings.pipeline).items()
+        if not diversity or each in (FULL, PLAIN) or each.startswith(_DIVERSITY)
+    }
     scores = {each: Scores() for each in pipelines}
     users: list[npt.NDArray[np.int32]] = []
     catalogue = 0
@@ -198,7 +203,7 @@ def count_segments(
 def markdown(result: dict[str, Any]) -> str:
     """One data set's tables."""
     table = result["variants"]
-    apart = {name: found for name, found in table.items() if not name.startswith("diversity ")}
+    apart = {name: found for name, found in table.items() if not name.startswith(_DIVERSITY)}
     lines = [
         f"{result['dataset']}, {result['events']:,} lists of {LIST} a variant",
         "",
@@ -216,11 +221,11 @@ def markdown(result: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {name.removeprefix('diversity ')} | {v['ndcg_at_10']:.4f} "
+        f"| {name.removeprefix(_DIVERSITY)} | {v['ndcg_at_10']:.4f} "
         f"| {v['ndcg_at_10'] / table[PLAIN]['ndcg_at_10']:.1%} | {v['intra_list_similarity']:.3f} "
         f"| {v['coverage']:.1%} |"
         for name, v in table.items()
-        if name == PLAIN or name.startswith("diversity ")
+        if name == PLAIN or name.startswith(_DIVERSITY)
     ]
     return "\n".join(lines)
 
@@ -235,11 +240,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="holds a folder for each data set")
     parser.add_argument("--limit", type=int, help="about so many lists a variant; all, when left out")
+    parser.add_argument("--diversity", action="store_true", help="only the variants of re-ranking for diversity")
     parser.add_argument("--report", type=Path, help="write the figures here (JSON)")
     parser.add_argument("names", nargs="*", default=SETS)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    results = [measure(name, given.data / name, Settings(), given.limit) for name in given.names]
+    results = [measure(name, given.data / name, Settings(), given.limit, given.diversity) for name in given.names]
     if given.report:
         given.report.write_text(json.dumps(results, indent=2) + "\n")
     print("\n\n".join(markdown(result) for result in results))

@@ -6,6 +6,7 @@ searched exactly until the next build.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ class VectorIndex:
     def vectors(self) -> Vectors:
         """Every row's vector (rows, d), overlay included."""
         return self._vectors[: self._size]
+
+    @cached_property
+    def centre(self) -> Vectors:
+        """The mean (d,) of the built rows' vectors."""
+        mean: Vectors = self._vectors[: self.built].mean(axis=0)
+        return mean
 
     def add(self, vectors: Vectors) -> None:
         """Append rows (k, d) to the overlay."""

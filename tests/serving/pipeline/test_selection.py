@@ -1,6 +1,7 @@
 """Selection: diversity, caps and calibration, exactly as their definitions say."""
 
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.config import IndexConfig
+from models.index import VectorIndex
 from models.labels import Action
-from serving.pipeline.selection import Determinantal, Greedy, Similarity, Slates
+from serving.pipeline.selection import Determinantal, Greedy, Similarity, Slates, cosines
 from streams.events import ItemRecord
 from tests.serving.pipeline.bench import Bench, pipeline
 
@@ -30,6 +33,24 @@ def test_likeness_to_what_was_chosen_takes_from_the_score(monkeypatch: pytest.Mo
     near = slates([3.0, 2.9, 2.0])
     assert Greedy([Similarity(0.5)]).order(None, near, 3).tolist() == [[0, 1, 2]]  # type: ignore[arg-type]
     assert Greedy([Similarity(1.0)]).order(None, near, 3).tolist() == [[0, 2, 1]]  # type: ignore[arg-type]
+
+
+def test_what_all_vectors_have_in_common_is_no_likeness() -> None:
+    """In a narrow cone any two vectors have a cosine near 1; what tells them apart is how they are off its axis."""
+    off = np.array([[1, 0], [2, 0], [-1, 0], [0, 1], [-2, -1]], np.float32)
+    vectors = np.concatenate([np.full((5, 1), 9, np.float32), off, np.arange(5, dtype=np.float32)[:, None]], axis=1)
+    index = VectorIndex.build(vectors, vectors, IndexConfig())
+    index.add(np.array([[9, 0, 5, 7]], np.float32))  # new since: the mean stays
+    query: Any = SimpleNamespace(model=SimpleNamespace(networks=SimpleNamespace(towers_index=index)))
+    [found] = cosines(query, np.array([[0, 1, 2, 3, 5, -1]]))
+    assert found.round(5).tolist() == [
+        [1, 1, -1, 0, 0, 0],
+        [1, 1, -1, 0, 0, 0],
+        [-1, -1, 1, 0, 0, 0],
+        [0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0, 0],
+    ]
 
 
 def test_a_determinantal_list_is_the_greedy_maximum_of_its_determinant(monkeypatch: pytest.MonkeyPatch) -> None:
