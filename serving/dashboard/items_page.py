@@ -14,7 +14,20 @@ from serving.dashboard.acting import told
 from serving.dashboard.activity import STEP_S, STEPS
 from serving.dashboard.board import Board
 from serving.dashboard.finding import find
-from serving.dashboard.parts import SOURCES, card, chip, confirmed, fact, grid, heading, nothing, row, span, to
+from serving.dashboard.parts import (
+    SOURCES,
+    card,
+    chip,
+    confirmed,
+    fact,
+    grid,
+    heading,
+    nothing,
+    row,
+    source_chips,
+    span,
+    to,
+)
 from serving.dashboard.session import may
 from streams.events import BadRecord, ItemRecord, encode
 
@@ -204,7 +217,5 @@ class _Item:
         )
         for bar, (_, _, source) in zip(options["series"][0]["data"], found, strict=True):
             bar["itemStyle"] = {"color": SOURCES[source]}
-        with row():
-            for source in dict.fromkeys(source for _, _, source in found):
-                chip(source.replace("_", " "), SOURCES[source])
+        ui.html(source_chips(dict.fromkeys(source for _, _, source in found)), sanitize=False).classes("ms-row")
         _opens(options, len(found))

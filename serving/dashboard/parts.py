@@ -1,7 +1,8 @@
 """The small parts that pages are made of: cards, facts, chips, and what stands where there is nothing to show."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from html import escape
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -56,10 +57,13 @@ def chip(text: str, color: str = OTHER) -> None:
         ui.label(text)
 
 
-def source_chips(sources: list[str]) -> None:
-    """Who proposed a place of a list."""
-    for source in sources:
-        chip(source.replace("_", " "), SOURCES.get(source, OTHER))
+def source_chips(sources: Iterable[str]) -> str:
+    """Who proposed a place of a list, as chips in HTML: a list has too many for an element each."""
+    return "".join(
+        f'<span class="ms-chip" style="--dot: {SOURCES.get(source, OTHER)}">'
+        f"<div>{escape(source.replace('_', ' '))}</div></span>"
+        for source in sources
+    )
 
 
 def fact(name: str, value: str) -> ui.label:

@@ -10,7 +10,7 @@ from typing import Final
 from nicegui import events, ui
 
 from serving.dashboard.acting import Act, Move
-from serving.dashboard.parts import OTHER, PATH, SOURCES, nothing, to
+from serving.dashboard.parts import PATH, nothing, source_chips, to
 
 _ACTS: Final[tuple[tuple[Act, str, str], ...]] = (
     ("watch", "play_arrow", "Watch"),
@@ -73,18 +73,13 @@ def _place(number: int, move: Move, title: str, share: float) -> str:
         f'<li class="ms-place{new}" data-item="{escape(place.item_id)}">'
         f'<div class="ms-rank">{number}</div><div class="ms-place-text">'
         f'<a class="ms-place-title" href="{escape(PATH + to("/items", item=place.item_id))}">{escape(title)}</a>'
-        f'<div class="ms-row ms-place-why">{"".join(map(_chip, place.sources))}'
+        f'<div class="ms-row ms-place-why">{source_chips(place.sources)}'
         f'<div class="ms-soft">{escape(place.reason)}</div></div></div>'
         f'<div class="ms-moved{down}">{moved}</div>'
         f'<div class="ms-score" aria-label="score {place.score:.3f}">'
         f'<div style="width: {100 * share:.0f}%"></div><div>{place.score:.3f}</div></div>'
         f'<div class="ms-acts">{_BUTTONS}</div></li>'
     )
-
-
-def _chip(source: str) -> str:
-    colour = SOURCES.get(source, OTHER)
-    return f'<span class="ms-chip" style="--dot: {colour}"><div>{escape(source.replace("_", " "))}</div></span>'
 
 
 def _share(score: float, scores: Sequence[float]) -> float:

@@ -56,8 +56,7 @@ def why_card(board: Board, user: str) -> None:
 def _show(board: Board, found: ItemExplanation) -> None:
     ui.label(f"“{board.watch.title(found.item_id)}”: {found.says}.").classes("ms-says")
     if found.sources:
-        with row():
-            source_chips(found.sources)
+        ui.html(source_chips(found.sources), sanitize=False).classes("ms-row")
     parts = {part.feature.replace("_", " "): part.adds for part in found.parts[:_PARTS]}
     if parts:
         ui.label("What lifts its score above the user's mean candidate, or lowers it").classes("ms-soft")
