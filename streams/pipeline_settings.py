@@ -22,13 +22,13 @@ class DiversitySettings(Section):
         "mmr", description="maximal marginal relevance, a determinantal point process, or the order of scores"
     )
     strength: Annotated[float, Field(ge=0)] = Field(
-        0.1, description="mmr: what likeness to an item chosen before takes from a score; dpp: between 0 and 1"
+        1.0, description="mmr: what likeness to an item chosen before takes from a score; dpp: between 0 and 1"
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.kind == "dpp" and self.strength >= 1:
-            raise ValueError("a dpp's strength must be below 1, at which scores would not count at all")
+            raise ValueError("a dpp's strength must be below 1, at which scores would not count at all; try 0.5")
         return self
 
 
