@@ -32,6 +32,7 @@ from models.ranking.features import State, describe, names
 from models.ranking.inputs import Tokens
 from models.ranking.lists import Ranking
 from models.ranking.ranker import Ranker, Scored
+from models.reasons import because
 from models.related import RelatedItems
 from models.retrieval import SOURCES, Proposals, Request, union
 from models.sequence import SequenceModel
@@ -42,9 +43,6 @@ TRENDING_VERSION: Final = "trending"
 
 #: Of the models whose scores are features, the networks come first.
 _NETWORKS: Final = MODELS.index("neighbours")
-#: An action of at least this strength counts as liking where the reason for a recommendation is looked for.
-_LIKED = 0.5
-_REASONS = 20
 _USERS_AT_ONCE = 64
 #: Cells of the users-by-items table that one slice of a batch may take.
 _MAX_CELLS = 1 << 25
@@ -355,7 +353,7 @@ class Recommender:
         ranking.sources[users_of, ranks] = candidates.sources[kept]
         ranking.probabilities[users_of, ranks] = scored.probabilities[kept]
         ranking.minutes[users_of, ranks] = scored.minutes[kept]
-        ranking.because[:] = self.because(users, ranking.items)
+        ranking.because[:] = because(self, users, ranking.items)
         return ranking
 
     def _features(self, request: Request, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Floats:
@@ -401,21 +399,6 @@ class Recommender:
             known = items < len(self._learnt_from)
             np.copyto(learnt, self._learnt_from.take(items, mode="clip"), where=known)
         return learnt / (learnt + np.float32(self.config.blend.half_trust))
-
-    def because(self, users: UserBatch, ranked: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-        """Of each ranked item (B, n), -1 padded, the row of the recently liked item nearest to it, or -1: (B, n)."""
-        if self.networks is None:
-            return np.full(ranked.shape, -1, dtype=np.int32)
-        recent = users.items[:, -_REASONS:]
-        liked: npt.NDArray[np.bool_] = (recent >= 0) & (users.strengths[:, -_REASONS:] >= _LIKED)
-        if not liked.any():
-            return np.full(ranked.shape, -1, dtype=np.int32)
-        vectors = self.networks.towers_index.vectors
-        of_ranked, of_recent = (vectors[np.maximum(rows, 0), :-1] for rows in (ranked, recent))
-        near = of_ranked @ of_recent.transpose(0, 2, 1)
-        near = np.where(liked[:, None, :], near, -np.inf)
-        nearest = np.take_along_axis(recent, near.argmax(axis=2), axis=1)
-        return np.where(liked.any(axis=1, keepdims=True) & (ranked >= 0), nearest, -1).astype(np.int32)
 
     def _overlay(self, rows: npt.NDArray[np.int64], content: TokenTable, known: int) -> None:
         """Give rows (k,), ascending, vectors out of their content; those from `known` on are not in the overlay yet."""

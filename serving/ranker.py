@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from models.popularity import Popularity
 from models.ranking.examples import shortlist
+from models.reasons import because
 from models.recommender import Recommender
 from models.related import related
 from serving.explanation import Explanation, explained
@@ -255,12 +256,12 @@ class Ranker:
 
     def places(self, query: Query, lists: Lists) -> list[list[Ranked]]:
         """The places of lists that a pipeline made for the query's users."""
-        because = self.model.because(query.users, lists.items)
+        alike = because(self.model, query.users, lists.items)
         columns = (
             self._numbers[np.maximum(lists.items, 0)].tolist(),
             _rounded(lists.scores),
             lists.sources.tolist(),
-            _or_none(because >= 0, self._numbers[np.maximum(because, 0)]),
+            _or_none(alike >= 0, self._numbers[np.maximum(alike, 0)]),
             _rounded(np.where(lists.propensity == 1.0, np.nan, lists.propensity)),
             _rounded(lists.probabilities),
             _rounded(lists.minutes),
