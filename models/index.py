@@ -78,8 +78,8 @@ class VectorIndex:
 
     @cached_property
     def centre(self) -> Vectors:
-        """The mean (d,) of the built rows' vectors."""
-        mean: Vectors = self._vectors[: self.built].mean(axis=0)
+        """The mean (d,) of the built rows' vectors; 0 where there are none."""
+        mean: Vectors = self._vectors[: self.built].sum(axis=0) / np.float32(max(self.built, 1))
         return mean
 
     def add(self, vectors: Vectors) -> None:
