@@ -105,7 +105,8 @@ def examples_among_candidates(
         rates[at],
         log.weight[rows[lucky]],
         minutes_of(log.weight[rows[lucky]]),
-        len(rows) - len(lucky),
+        users.known[lucky],
+        int(np.count_nonzero(users.known)) - int(np.count_nonzero(users.known[lucky])),
     )
 
 

@@ -159,10 +159,10 @@ class Ranker:
         return query, pipeline.run(query, trace), trace
 
     def described(self, pipeline: Pipeline, state: UserState) -> npt.NDArray[np.float32]:
-        """What the model's ranker reads of the user's candidates now, (k, F); nothing where it has none."""
+        """What the model's ranker reads of the user's candidates now, (k, F); nothing where it reads none."""
         query, _, trace = self.trace(pipeline, state, self.now, 1)
         found, ranker = trace.candidates, self.model.ranker
-        if ranker is None or found is None or trace.scores is None:
+        if ranker is None or found is None or trace.scores is None or not query.users.known.all():
             return np.zeros((0, 0), np.float32)
         at = shortlist(trace.scores, found.users, 1, ranker.config.depth)
         features, _ = self.model.describe(query.users, query.popularity, found, at)

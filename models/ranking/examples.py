@@ -29,7 +29,8 @@ class Examples:
         rates: float32 (k,) the chance with which each described candidate came to be described.
         weights: float32 (U,) what each choice counts.
         minutes: float32 (U,) watched of what was chosen; nan where that is not known.
-        missed: how many more choices there were, of something that was no candidate.
+        known: bool (U,) whether the user had done or searched for anything; the lists of others are not ranked anew.
+        missed: how many more choices of known users there were, of something that was no candidate.
     """
 
     choices: Choices
@@ -39,6 +40,7 @@ class Examples:
     rates: Floats
     weights: Floats
     minutes: Floats
+    known: npt.NDArray[np.bool_]
     missed: int
 
     def __len__(self) -> int:
@@ -66,7 +68,8 @@ class Examples:
         nothing = np.zeros(0, dtype=np.float32)
         rows, flat = np.zeros((0, 0), np.int32), np.zeros(0, np.int64)
         tokens = Tokens(rows, rows, nothing.reshape(0, 0))
-        return cls(Choices.together([]), flat, nothing.reshape(0, 0), tokens, nothing, nothing, nothing, missed)
+        nobody = np.zeros(0, dtype=bool)
+        return cls(Choices.together([]), flat, nothing.reshape(0, 0), tokens, nothing, nothing, nothing, nobody, missed)
 
     @classmethod
     def together(cls, parts: list[Examples]) -> Examples:
@@ -78,7 +81,7 @@ class Examples:
         offsets = np.cumsum([0, *(len(part.choices.of) for part in parts)])
         columns = {
             name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("features", "rates", "weights", "minutes")
+            for name in ("features", "rates", "weights", "minutes", "known")
         }
         tokens = {
             name: np.concatenate([getattr(part.tokens, name) for part in parts]) for name in ("item", "user", "weights")
@@ -92,7 +95,7 @@ class Examples:
         )
 
     def kept(self, users: npt.NDArray[np.bool_]) -> Examples:
-        """The choices of some of the users (U,); the others count as missed."""
+        """The choices of some of the users (U,); those of others who are known count as missed."""
         if users.all():
             return self
         candidates, described = users[self.choices.of], users[self.of]
@@ -111,7 +114,8 @@ class Examples:
             self.rates[described],
             self.weights[users],
             self.minutes[users],
-            self.missed + int(np.count_nonzero(~users)),
+            self.known[users],
+            self.missed + int(np.count_nonzero(self.known & ~users)),
         )
 
 

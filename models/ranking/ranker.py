@@ -161,11 +161,11 @@ class Ranker:
 
 
 def within_reach(examples: Examples, blend: Blend, depth: int) -> Examples:
-    """The choices that stand among the user's `depth` best by the blend: no others are ordered anew."""
+    """The choices of known users that stand among the user's `depth` best by the blend: no others are ordered anew."""
     if not len(examples):
         return examples
     near = shortlist(blend.score(examples.choices.features), examples.choices.of, len(examples), depth)
-    return examples.kept(np.isin(examples.choices.chosen, near))
+    return examples.kept(np.isin(examples.choices.chosen, near) & examples.known)
 
 
 def drawn(examples: Examples, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -56,11 +56,29 @@ def examples(users: int, *, seed: int = 0, many: int = 30, rate: float = 0.5) ->
         np.where(np.isin(at, chosen), 1.0, rate).astype(np.float32),
         weights,
         (5.0 + 2.0 * features[chosen, 1]).clip(0.1),
+        np.ones(users, dtype=bool),
         missed=users // 4,
     )
 
 
 BLEND = Blend(("known",), np.ones(1, dtype=np.float32))
+
+
+def test_who_is_not_known_is_neither_learnt_from_nor_missed() -> None:
+    config = RankerConfig(kind="linear", depth=30)
+    past, one, other = (examples(users, seed=seed) for seed, users in enumerate((400, 200, 200)))
+    strangers = replace(examples(300, seed=5), known=np.zeros(300, dtype=bool), missed=0)
+    alone, beside = (
+        learn(before, [one, other], [BLEND, BLEND], BLEND, 3, BUCKETS, config)[1]
+        for before in (past, Examples.together([past, strangers]))
+    )
+    with_strangers = [Examples.together([each, strangers]) for each in (one, other)]
+    _, judged = learn(past, with_strangers, [BLEND, BLEND], BLEND, 3, BUCKETS, config)
+    test = examples(50, seed=9, rate=1.0)
+    for ranker in (beside, judged):
+        assert (ranker.share, ranker.coverage, ranker.calibration) == (alone.share, alone.coverage, alone.calibration)
+        mine, theirs = (each.added(test.features, test.tokens, test.of) for each in (ranker, alone))
+        assert np.array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize(("kind", "calibration"), [*((kind, "platt") for kind in KINDS), ("linear", "isotonic")])
