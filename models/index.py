@@ -161,6 +161,12 @@ def _scanned(queries: Vectors, vectors: Vectors, k: int) -> npt.NDArray[np.int64
     return rows
 
 
+def of_unit_length(vectors: Vectors) -> Vectors:
+    """Vectors (…, d) as long as 1, so that inner products are cosines; one of length 0 stays."""
+    made: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12).astype(np.float32)
+    return made
+
+
 def inner_products(
     queries: Vectors, vectors: Vectors, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
 ) -> Vectors:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.config import IndexConfig
-from models.index import VectorIndex
+from models.index import VectorIndex, of_unit_length
 from models.neighbours import Neighbours
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class RelatedItems:
     def over(cls, neighbours: Neighbours, vectors: Floats, config: IndexConfig, *, seed: int = 1) -> RelatedItems:
         """What is like each item with a vector of the item tower (n, d), without its prior, which is no likeness."""
         size = min(KEPT, max(len(vectors) - 1, 0))
-        unit = _unit(vectors)
+        unit = of_unit_length(vectors)
         made = cls(
             np.full((len(unit), size), -1, np.int32),
             np.zeros((len(unit), size), np.float32),
@@ -129,7 +129,7 @@ def _searched(model: Recommender, row: int, allowed: npt.NDArray[np.bool_], n: i
         rows, similarities = near[allowed[near]][:n].astype(np.int64), alike[allowed[near]][:n]
     together = len(rows)
     if model.networks is not None and together < n:
-        unit = _unit(model.networks.towers_index.vectors[:, :-1])
+        unit = of_unit_length(model.networks.towers_index.vectors[:, :-1])
         cosines = unit @ unit[row]
         cosines[~allowed[: len(cosines)]] = -np.inf
         cosines[[row, *rows.tolist()]] = -np.inf
@@ -138,8 +138,3 @@ def _searched(model: Recommender, row: int, allowed: npt.NDArray[np.bool_], n: i
         rows = np.concatenate([rows, order])
         similarities = np.concatenate([similarities, cosines[order].astype(np.float32)])
     return Related(rows, similarities, together)
-
-
-def _unit(vectors: Floats) -> Floats:
-    made: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12).astype(np.float32)
-    return made

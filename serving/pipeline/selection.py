@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from models.index import of_unit_length
 from serving.pipeline.items import ABSENT
 from serving.pipeline.query import Query
 from streams.pipeline_settings import PipelineSettings
@@ -225,8 +226,8 @@ def cosines(query: Query, items: npt.NDArray[np.int64]) -> Floats:
     if networks is None:
         return np.zeros((users, columns, columns), np.float32)
     index = networks.towers_index
-    vectors = index.vectors[np.maximum(items, 0), :-1] - index.centre[:-1]  # without the prior, which is no likeness
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=2, keepdims=True), 1e-12)
+    # without the prior, which is no likeness
+    vectors = of_unit_length(index.vectors[np.maximum(items, 0), :-1] - index.centre[:-1])
     vectors[items < 0] = 0
     found: Floats = vectors @ vectors.transpose(0, 2, 1)
     return found
