@@ -63,7 +63,7 @@ def worker(refresh: bool) -> None:
     from streams.app import run
 
     settings, logs = _prepare_role()
-    _rank_on_one_thread()
+    _prepare_serving()
     run(make_worker(settings, logs, refresh_lists=refresh))
 
 
@@ -89,7 +89,7 @@ def api(host: str | None, port: int | None) -> None:
     settings, _ = _prepare_role(
         api={name: value for name, value in (("host", host), ("port", port)) if value is not None}
     )
-    _rank_on_one_thread()
+    _prepare_serving()
     serve(settings)
 
 
@@ -134,11 +134,14 @@ def _prepare_role(**overrides: Any) -> tuple[Settings, dict[str, str]]:
     return settings, topics.create(settings)
 
 
-def _rank_on_one_thread() -> None:
+def _prepare_serving() -> None:
     """A role that ranks shares its machine. The trainer has no use for torch: a training is a process of its own."""
     import torch
 
+    from serving.garbage import set_survivors_aside
+
     torch.set_num_threads(1)
+    set_survivors_aside()
 
 
 @main.group()

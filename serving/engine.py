@@ -1,7 +1,6 @@
 """The engine: makes lists with the model in service, for the refresh agent and for the HTTP API alike."""
 
 import asyncio
-import gc
 import logging
 import random
 import time
@@ -21,6 +20,7 @@ from models.recommender import Recommender
 from serving.experiments import Experiments
 from serving.experiments.assignment import CONTROL, Arm
 from serving.explanation import Explanation, explained
+from serving.garbage import look_at_all
 from serving.pipeline.pipeline import Pipeline
 from serving.ranker import Ranked, Ranker, WindowCount
 from serving.tracing import Told, tell
@@ -126,7 +126,7 @@ class Engine:
                 self.catalogue.drain_changed()  # the new ranker starts from all there is
                 self._ranker = await asyncio.to_thread(Ranker, model, self.catalogue, self._trends, self._settings)
                 log.info("model %s is in service, index %s", model.version, model.index_name)
-                _settle_memory()
+                look_at_all()  # the model before has left much
             elif self._ranker is not None:
                 self._ranker.take_items(self.catalogue.drain_changed())
                 self._ranker.take_trends(changed_trends)
@@ -335,16 +335,6 @@ class _Names(dict[int, list[str]]):
     def __missing__(self, bits: int) -> list[str]:
         names = self[bits] = [name for bit, name in enumerate(self._every) if bits >> bit & 1]
         return names
-
-
-def _settle_memory() -> None:
-    """Take what is there now as lasting: the collector would hold up all lists to go through it again and again.
-
-    That is the catalogue, and some hundred thousand objects of the libraries.
-    """
-    gc.unfreeze()  # what the model before has left is collected
-    gc.collect()
-    gc.freeze()
 
 
 def _pipelines(arm: Arm) -> list[str]:

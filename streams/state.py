@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 _USERS_PER_CALL: Final = 256
 #: Among so many of a user's newest events the one is looked for that a list has to answer.
 _NEWEST: Final = 64
+_ACTION_AT: Final[int] = RECORD.fields["action"][1]  # type: ignore[index]
+_TS_AT: Final[int] = RECORD.fields["ts"][1]  # type: ignore[index]
+_TS: Final = struct.Struct("<q")
 _SCRIPTS: Final = Path(__file__).parent / "lua"
 
 #: Of so many newest events of each of those followed, what was liked counts.
@@ -431,10 +435,12 @@ class Store:
 
 
 def _newest_ts(raw: bytes) -> int | None:
-    """The event time of the last event of packed records that calls for a list."""
-    records = np.frombuffer(raw, RECORD)
-    calling = records["ts"][records["action"] != Action.IMPRESSION]
-    return int(calling[-1]) if len(calling) else None
+    """The event time of the last event of packed records that calls for a list; looked for in each request."""
+    for at in range(len(raw) - RECORD.itemsize, -1, -RECORD.itemsize):
+        if raw[at + _ACTION_AT] != Action.IMPRESSION:
+            ts: int = _TS.unpack_from(raw, at + _TS_AT)[0]
+            return ts
+    return None
 
 
 def fence_field(log: str, partition: int) -> str:

@@ -45,18 +45,26 @@ def needs(scope: Scope) -> Callable[..., Awaitable[None]]:
     async def check(  # not a plain function, for which the framework would go to a thread and back
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
     ) -> None:
-        settings: ApiSettings = request.app.state.live.settings.api
-        if not settings.tokens:
-            return
-        if credentials is None:
-            raise _unknown("a token is needed: Authorization: Bearer <token>")
-        scopes = scopes_of(credentials.credentials, settings.tokens)
-        if not scopes:
-            raise _unknown("the token is not known here; `millstream api-token` makes one")
-        if scope not in scopes:
-            raise Problem(403, "Not allowed", f"this needs the scope {scope!r}; the token has {', '.join(scopes)}")
+        check_token(request.app.state.live.settings.api, credentials.credentials if credentials else None, scope)
 
     return check
+
+
+def check_token(settings: ApiSettings, token: str | None, scope: Scope) -> None:
+    """Let those pass whose token has the scope, and everyone where no token is set.
+
+    Raises:
+        Problem: 401 or 403.
+    """
+    if not settings.tokens:
+        return
+    if token is None:
+        raise _unknown("a token is needed: Authorization: Bearer <token>")
+    scopes = scopes_of(token, settings.tokens)
+    if not scopes:
+        raise _unknown("the token is not known here; `millstream api-token` makes one")
+    if scope not in scopes:
+        raise Problem(403, "Not allowed", f"this needs the scope {scope!r}; the token has {', '.join(scopes)}")
 
 
 def _unknown(detail: str) -> Problem:

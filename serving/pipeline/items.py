@@ -63,6 +63,7 @@ class ItemTable:
         self.groups: Mapping[str, Column] = {feature: Column() for feature in sorted(named)}
         self.rows_of: defaultdict[str, set[int]] = defaultdict(set)
         self._keys: dict[int, list[str]] = {}
+        self._by_time: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.published)
@@ -72,6 +73,7 @@ class ItemTable:
         taken = list(zip(rows, items, strict=True))
         if not taken:
             return
+        self._by_time = None
         size = max(len(self), max(row for row, _ in taken) + 1)
         self.published = grown(self.published, size, UNKNOWN_MS)
         self.least_age = grown(self.least_age, size, 0)
@@ -89,6 +91,13 @@ class ItemTable:
     def keys(self, row: int) -> Sequence[str]:
         """The histogram keys of a row."""
         return self._keys.get(row, ())
+
+    def published_between(self, after: int, until: int) -> npt.NDArray[np.int64]:
+        """The rows published later than `after` and up to `until`, both in ms, the last first."""
+        if self._by_time is None:
+            self._by_time = np.argsort(self.published, kind="stable")
+        first, end = np.searchsorted(self.published, (after, until), "right", sorter=self._by_time)
+        return self._by_time[first:end][::-1]
 
     def _index(self, row: int, keys: list[str]) -> None:
         for key in self._keys.pop(row, ()):

@@ -57,16 +57,13 @@ class NewReleases:
         self._within_ms = int(settings.freshness.new_days * _DAY_MS)
 
     def propose(self, asked: Asked, quota: int) -> Proposals:
-        query, request = asked.query, asked.request
-        now = int(query.users.now.max(initial=0))
-        published = query.items.published[: request.size]
-        fresh = (published > now - self._within_ms) & (published <= now)
-        arrived = slice(query.model.trained_items, request.size)
-        fresh[arrived] |= published[arrived] == UNKNOWN_MS
-        rows = np.flatnonzero(fresh)
+        items, request = asked.query.items, asked.request
+        now = int(asked.query.users.now.max(initial=0))
+        trained = asked.query.model.trained_items
         # an item of which no record tells when it was published came when it got its row
-        when = np.where(published[rows] == UNKNOWN_MS, now, published[rows])
-        return request.first_usable(rows[np.lexsort((-rows, -when))], quota)
+        untold = trained + np.flatnonzero(items.published[trained : request.size] == UNKNOWN_MS)
+        published = items.published_between(now - self._within_ms, now)
+        return request.first_usable(np.concatenate([untold[::-1], published[published < request.size]]), quota)
 
 
 class SegmentTrending:
