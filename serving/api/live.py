@@ -105,7 +105,7 @@ class Live:
         self.warm = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending = False
-        self._remembered: OrderedDict[str, Recommendations] = OrderedDict()
+        self._remembered: OrderedDict[str, bytes] = OrderedDict()
         self._listeners: dict[asyncio.Queue[Recommendations | None], str | None] = {}
 
     @contextlib.asynccontextmanager
@@ -212,20 +212,22 @@ class Live:
         if raw is None:
             return None
         published = msgspec.json.decode(raw, type=Recommendations)
-        self._remember(published)
+        self._remember(user, raw)
         answered = published.cause.ts if published.cause else 0
         return published if newest_ts is None or newest_ts <= answered else None
 
     async def _without_state(self, user: str, size: int, without: Collection[str], degraded: str) -> Served:
         known = self._remembered.get(user)
         if known is not None:
-            return Served(_trimmed(known, size, without), "remembered", degraded)
+            made = msgspec.json.decode(known, type=Recommendations)
+            return Served(_trimmed(made, size, without), "remembered", degraded)
         made = await self.engine.list_of_nobody(user, size=size + len(without))
         return Served(_trimmed(made, size, without), "trending", degraded)
 
-    def _remember(self, made: Recommendations) -> None:
-        self._remembered[made.user_id] = made
-        self._remembered.move_to_end(made.user_id)
+    def _remember(self, user: str, raw: bytes) -> None:
+        """Keep a list as it came: taken apart, thousands of them would give the garbage collector much to look at."""
+        self._remembered[user] = raw
+        self._remembered.move_to_end(user)
         if len(self._remembered) > _REMEMBERED:
             self._remembered.popitem(last=False)
 
@@ -252,7 +254,7 @@ class Live:
                     self._remembered.pop((record.key or b"").decode(errors="replace"), None)
                     continue
                 made = msgspec.json.decode(record.value, type=Recommendations)
-                self._remember(made)
+                self._remember(made.user_id, record.value)
                 self.skew.offer(made.user_id)
                 for shadow in self.tally.shadows:
                     shadow.offer(made)

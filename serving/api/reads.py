@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, StringConstraints
@@ -93,8 +94,7 @@ async def recommendations(
 async def _served(live: Live, metrics: Metrics, user: str, asked: Asked) -> Response:
     served = await live.recommendations(user, asked)
     metrics.lists.labels(served.origin).inc()
-    # encoded here: the framework would take the answer apart, check it again and encode it in Python
-    return Response(_answer(live, served).model_dump_json(), media_type="application/json")
+    return Response(_answer(live, served), media_type="application/json")
 
 
 class UsualRequest(APIRoute):
@@ -125,33 +125,36 @@ router.add_api_route(
 )
 
 
-def _answer(live: Live, served: Served) -> RecommendationList:
+def _answer(live: Live, served: Served) -> bytes:
+    """A `RecommendationList` as JSON. To make it as that takes a seventh of a request's time."""
     made = served.recommendations
     places = [
-        Place(
-            item_id=place.item_id,
-            title=title(live, place.item_id),
-            score=place.score,
-            sources=place.sources,
-            reason=place.reason,
-            propensity=place.propensity,
-            probability=place.probability,
-            minutes=place.minutes,
-            parts=None if served.why is None else parts(served.why[place.item_id]),
-        )
+        {
+            "item_id": place.item_id,
+            "title": title(live, place.item_id),
+            "score": place.score,
+            "sources": place.sources,
+            "reason": place.reason,
+            "propensity": place.propensity,
+            "probability": place.probability,
+            "minutes": place.minutes,
+            "parts": None if served.why is None else [part.model_dump() for part in parts(served.why[place.item_id])],
+        }
         for place in made.items
     ]
-    return RecommendationList(
-        user_id=made.user_id,
-        rec_id=made.rec_id,
-        seq=made.seq,
-        origin=served.origin,
-        degraded=served.degraded,
-        model=made.model,
-        index=made.index,
-        generated_at=made.generated_at,
-        items=places,
-        explanation=None if places else _why_empty(live),
+    return msgspec.json.encode(
+        {
+            "user_id": made.user_id,
+            "rec_id": made.rec_id,
+            "seq": made.seq,
+            "origin": served.origin,
+            "degraded": served.degraded,
+            "model": made.model,
+            "index": made.index,
+            "generated_at": made.generated_at,
+            "items": places,
+            "explanation": None if places else _why_empty(live),
+        }
     )
 
 

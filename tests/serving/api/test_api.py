@@ -17,9 +17,10 @@ from deploy.embedded import Embedded
 from serving.api.access import digest
 from serving.api.app import make_api
 from serving.api.live import Asked
+from serving.api.reads import RecommendationList
 from streams import topics
 from streams.catalogue import Catalogue
-from streams.events import Cause, ListItem, Recommendations, encode
+from streams.events import MAX_ID, Cause, ListItem, Recommendations, encode
 from streams.ingest import Lane, ingest, read_batch
 from streams.settings import ApiSettings, Settings
 from streams.state import Store
@@ -81,7 +82,9 @@ class Api:
     def listed(self, user: str, **query: object) -> dict[str, Any]:
         answer = self.client.get(f"/v1/users/{user}/recommendations", params=query)  # type: ignore[arg-type]
         assert answer.status_code == 200, answer.text
-        return dict(answer.json())
+        told = dict(answer.json())
+        assert RecommendationList.model_validate(told).model_dump(mode="json") == told, "it is as documented"
+        return told
 
 
 @pytest.fixture
@@ -195,6 +198,13 @@ def test_published_lists_asked_for_together_are_read_together(api: Api, monkeypa
         assert served.origin == "published"
         assert [place.item_id for place in served.recommendations.items] == [f"i{n}"]
     assert len(batches) < 20, "one call reads what is asked for together"
+
+
+def test_a_list_is_the_same_past_the_framework_and_through_it(api: Api) -> None:
+    api.publish(published("ann ö", "x", "y"))
+    assert api.listed("ann%20%C3%B6") == api.listed("ann%20%C3%B6", n=api.settings.lists.size)
+    assert api.client.get(f"/v1/users/{'u' * (MAX_ID + 1)}/recommendations").status_code == 422
+    assert api.client.post("/v1/users/ann/recommendations").status_code == 405
 
 
 def test_a_computed_list_takes_no_number_of_the_published_ones(api: Api) -> None:

@@ -1,0 +1,52 @@
+import gc
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from serving.garbage import look_at_all, set_survivors_aside
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    callbacks = list(gc.callbacks)
+    yield
+    gc.callbacks[:] = callbacks
+    gc.unfreeze()
+
+
+class Knot:
+    """Garbage that only the collector can find."""
+
+    left = 0
+
+    def __init__(self) -> None:
+        self.itself = self
+        Knot.left += 1
+
+    def __del__(self) -> None:
+        Knot.left -= 1
+
+
+def test_what_survived_is_set_aside_and_looked_at_again_when_all_is() -> None:
+    set_survivors_aside()
+    knot = Knot()
+    gc.collect()
+    assert gc.get_freeze_count() > 10_000
+    del knot
+    gc.collect()
+    assert Knot.left == 1, "it was set aside while it was in use"
+    look_at_all()
+    assert Knot.left == 0 and gc.get_freeze_count() > 10_000
+
+
+def test_all_is_looked_at_once_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_survivors_aside()
+    knot = Knot()
+    gc.collect()
+    del knot
+    later = time.monotonic() + 3_601.0
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    gc.collect()  # brings back what was set aside
+    gc.collect()
+    assert Knot.left == 0
