@@ -13,6 +13,7 @@ from serving.cli_experiments import experiments
 from serving.cli_models import evaluate, train
 from serving.cli_world import demo, simulate
 from serving.console import out, read_settings, set_up_logging, tells_errors, without_logging
+from serving.garbage import collect_seldom
 from streams.settings import Settings, explain, load
 
 
@@ -59,11 +60,12 @@ def up(workers: int, api: bool) -> None:
 @tells_errors
 def worker(refresh: bool) -> None:
     """Run a worker: ingest, catalogue, profile and refresh agents. Start more for more throughput."""
+    collect_seldom()
     from serving.worker import make_worker
     from streams.app import run
 
     settings, logs = _prepare_role()
-    _prepare_serving()
+    _rank_on_one_thread()
     run(make_worker(settings, logs, refresh_lists=refresh))
 
 
@@ -71,6 +73,7 @@ def worker(refresh: bool) -> None:
 @tells_errors
 def trainer() -> None:
     """Run the trainer: sample log, fine-tunes, retrainings, index, gate and announcements. One is enough."""
+    collect_seldom()
     from streams.app import run
     from streams.trainer import make_trainer
 
@@ -84,12 +87,13 @@ def trainer() -> None:
 @tells_errors
 def api(host: str | None, port: int | None) -> None:
     """Run the HTTP API: lists out, events and records in. Its own description is at /docs."""
+    collect_seldom()
     from serving.api.app import serve
 
     settings, _ = _prepare_role(
         api={name: value for name, value in (("host", host), ("port", port)) if value is not None}
     )
-    _prepare_serving()
+    _rank_on_one_thread()
     serve(settings)
 
 
@@ -134,14 +138,11 @@ def _prepare_role(**overrides: Any) -> tuple[Settings, dict[str, str]]:
     return settings, topics.create(settings)
 
 
-def _prepare_serving() -> None:
+def _rank_on_one_thread() -> None:
     """A role that ranks shares its machine. The trainer has no use for torch: a training is a process of its own."""
     import torch
 
-    from serving.garbage import set_survivors_aside
-
     torch.set_num_threads(1)
-    set_survivors_aside()
 
 
 @main.group()

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.garbage import look_at_all, set_survivors_aside
+from serving.garbage import collect_seldom, look_at_all
 
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    callbacks = list(gc.callbacks)
+    callbacks, thresholds = list(gc.callbacks), gc.get_threshold()
     yield
+    gc.set_threshold(*thresholds)
     gc.callbacks[:] = callbacks
     gc.unfreeze()
 
@@ -29,7 +30,7 @@ class Knot:
 
 
 def test_what_survived_is_set_aside_and_looked_at_again_when_all_is() -> None:
-    set_survivors_aside()
+    collect_seldom()
     knot = Knot()
     gc.collect()
     assert gc.get_freeze_count() > 10_000
@@ -41,7 +42,7 @@ def test_what_survived_is_set_aside_and_looked_at_again_when_all_is() -> None:
 
 
 def test_all_is_looked_at_once_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_survivors_aside()
+    collect_seldom()
     knot = Knot()
     gc.collect()
     del knot
