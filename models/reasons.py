@@ -35,7 +35,7 @@ def because(model: Recommender, users: UserBatch, ranked: npt.NDArray[np.integer
         of_ranked, of_recent = (vectors[np.maximum(rows, 0), :-1] for rows in (ranked, recent))
         near = of_ranked @ of_recent.transpose(0, 2, 1)
     elif model.neighbours is not None:
-        near = _together(model.neighbours, ranked, recent)
+        near = _together(model.neighbours, ranked, np.where(liked, recent, -1))
     else:
         return none
     near = np.where(liked[:, None, :], near, -np.inf)
@@ -44,7 +44,7 @@ def because(model: Recommender, users: UserBatch, ranked: npt.NDArray[np.integer
 
 
 def _together(neighbours: Neighbours, ranked: npt.NDArray[np.integer], recent: npt.NDArray[np.integer]) -> Floats:
-    """How like each ranked item is to each recent one by who liked both, (B, n, R); -inf where nobody did."""
+    """How like each ranked item is to each recent one by who liked both, (B, n, R); -inf where nobody did, or for -1."""
     near = np.full((*ranked.shape, recent.shape[1]), -np.inf, dtype=np.float32)
     for place, rows in enumerate(recent.T):
         known = np.flatnonzero((rows >= 0) & (rows < len(neighbours.items)))

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from models.retrieval import Proposals
 from serving.pipeline.query import Asked, Query
 from serving.pipeline.sources import NewReleases
 from streams.pipeline_settings import PipelineSettings
@@ -40,24 +39,25 @@ class Exploration:
         query = asked.query
         drawn = np.full(len(query), -1, np.int64)
         propensity = np.ones(len(query), np.float32)
-        lucky = np.flatnonzero(self._rng.random(len(query)) < self._settings.rate)
-        if not len(lucky):
+        explores = self._rng.random(len(query)) < self._settings.rate
+        if not explores.any():
             return drawn, propensity
         proposed = self._new.propose(asked, self._settings.pool)
-        shown = may_show(proposed.users, proposed.items)
-        proposed = Proposals(proposed.users[shown], proposed.items[shown])
-        rows = np.unique(proposed.items)
+        exploring = explores[proposed.users]
+        users, items = proposed.users[exploring], proposed.items[exploring]
+        shown = may_show(users, items)
+        users, items = users[shown], items[shown]
+        rows = np.unique(items)
         rows = rows[self._likes(query, rows) < self._settings.likes_below]
         if not len(rows):
             return drawn, propensity
         offered = np.zeros((len(query), len(rows)), bool)
-        places = np.minimum(np.searchsorted(rows, proposed.items), len(rows) - 1)
-        told = rows[places] == proposed.items
-        offered[proposed.users[told], places[told]] = True
-        lucky = lucky[offered[lucky].any(axis=1)]
+        places = np.minimum(np.searchsorted(rows, items), len(rows) - 1)
+        told = rows[places] == items
+        offered[users[told], places[told]] = True
         events, likes = self._counts(query, rows)
         draws = self._rng.beta(1.0 + likes, 1.0 + np.maximum(events - likes, 0), (_DRAWS, len(rows)))
-        for place in lucky.tolist():
+        for place in np.flatnonzero(offered.any(axis=1)).tolist():
             winners = np.where(offered[place], draws, -1.0).argmax(axis=1)
             winner = int(winners[self._rng.integers(_DRAWS)])
             drawn[place] = rows[winner]
