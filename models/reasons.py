@@ -44,7 +44,7 @@ def because(model: Recommender, users: UserBatch, ranked: npt.NDArray[np.integer
 
 
 def _together(neighbours: Neighbours, ranked: npt.NDArray[np.integer], recent: npt.NDArray[np.integer]) -> Floats:
-    """How like each ranked item is to each recent one by who liked both, (B, n, R); -inf where nobody did, or for -1."""
+    """How like each ranked item is to each recent one by who liked both: (B, n, R), -inf where nobody did."""
     near = np.full((*ranked.shape, recent.shape[1]), -np.inf, dtype=np.float32)
     for place, rows in enumerate(recent.T):
         known = np.flatnonzero((rows >= 0) & (rows < len(neighbours.items)))
