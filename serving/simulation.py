@@ -19,6 +19,7 @@ from streams.settings import Settings
 from streams.simulator import World
 from streams.simulator.player import Player
 from streams.simulator.profiles import DAY_MS
+from streams.simulator.rivals import SYSTEM
 from streams.status import TrainerStatus
 from streams.wire import ANSWER_PATIENCE_S, NoAnswer, Wire
 
@@ -219,6 +220,7 @@ class Simulation:
             "freshness_ms": _percentiles(wire),
             "truth": ledger.summary(),
             "truth_by_hour": ledger.by_period(config.start_ms, _HOUR_MS),
+            "rivals": player.rivals.report(),
             "prequential": player.score.report(),
             "models": [
                 {"version": model.version, "kind": model.kind, "promoted": model.promoted, "why": model.why}
@@ -228,7 +230,7 @@ class Simulation:
 
 
 def _summary(report: dict[str, Any]) -> str:
-    truth, score, models = report["truth"], report["prequential"], report["models"]
+    truth, score, models, rivals = report["truth"], report["prequential"], report["models"], report["rivals"]
     first = report["first_list_s"]
     fresh = ", ".join(f"{name} {value:.0f} ms" for name, value in report["freshness_ms"].items()) or "no list"
     return (
@@ -240,6 +242,15 @@ def _summary(report: dict[str, Any]) -> str:
         "without the lists\n"
         f"engagement {truth['engagement']:.1%} of {truth['visits']:,.0f} visits; relevance of the lists "
         f"{truth['relevance']:.3f} of {truth['best']:.3f}: regret {truth['regret']:.3f}"
+        + "".join(f"\n{_told_of(name, rivals)}" for name in ("trending", "item_item") if name in rivals)
+    )
+
+
+def _told_of(rival: str, rivals: dict[str, Any]) -> str:
+    ahead = rivals[rival]["behind"]
+    return (
+        f"by the truth the lists are worth {rivals[SYSTEM]['worth']:.3f} and those of {rival.replace('_', '-')} "
+        f"{rivals[rival]['worth']:.3f}: {ahead['mean']:+.3f} (95 %: {ahead['low']:+.3f} to {ahead['high']:+.3f})"
     )
 
 

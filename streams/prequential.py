@@ -112,6 +112,15 @@ class PrequentialScore:
         """Whether `add` would look at the user's list for this event."""
         return positive and item not in self._seen[user] and event_id not in self._ids[user]
 
+    def classics(self, user: int, size: int) -> dict[str, list[int]]:
+        """The lists of `trending`, at the half-life that leads until now, and of `item_item` for the user as of now."""
+        seen = self._seen[user]
+        trending = self._trending[int(np.argmax(self._trending_hits))].top(user, size, seen)
+        return {
+            "trending": trending,
+            "item_item": filled(self._item_item.top(user, size, seen), trending, size),
+        }
+
     def so_far(self) -> tuple[float, float]:
         """Recall@10 until now of the system, and of trending at the half-life that leads until now."""
         scored = len(self._positions) or 1

@@ -4,12 +4,13 @@ import hashlib
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
@@ -18,7 +19,6 @@ from streams.settings import ApiSettings, Scope
 
 #: Clients remembered by the rate limit; the one not seen for longest is forgotten first.
 _CLIENTS: Final = 10_000
-_bearer = HTTPBearer(auto_error=False, description="a token made by `millstream api-token`")
 
 
 def digest(token: str) -> str:
@@ -39,26 +39,29 @@ def scopes_of(token: str, tokens: Mapping[str, Sequence[Scope]]) -> frozenset[Sc
     return found | {"read"} if "write" in found else found
 
 
-def needs(scope: Scope) -> Callable[..., Awaitable[None]]:
+class Needs(HTTPBearer):
     """The dependency of a path that only tokens with that scope may use; without any token set, everyone may."""
 
-    async def check(  # not a plain function, for which the framework would go to a thread and back
-        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
-    ) -> None:
-        check_token(request.app.state.live.settings.api, credentials.credentials if credentials else None, scope)
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(
+            scheme_name="HTTPBearer", auto_error=False, description="a token made by `millstream api-token`"
+        )
+        self._scope = scope
 
-    return check
+    async def __call__(self, request: HTTPConnection) -> None:
+        check_token(request.app.state.live.settings.api, request.headers, self._scope)
 
 
-def check_token(settings: ApiSettings, token: str | None, scope: Scope) -> None:
-    """Let those pass whose token has the scope, and everyone where no token is set.
+def check_token(settings: ApiSettings, headers: Headers, scope: Scope) -> None:
+    """Let those pass whose headers bear a token with the scope, and everyone where no token is set.
 
     Raises:
         Problem: 401 or 403.
     """
     if not settings.tokens:
         return
-    if token is None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
         raise _unknown("a token is needed: Authorization: Bearer <token>")
     scopes = scopes_of(token, settings.tokens)
     if not scopes:

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from serving.api.access import needs
+from serving.api.access import Needs
 from serving.api.live import Live
 from serving.api.problems import Problem, described
 from serving.experiments.exploring import PolicyResult, judged
@@ -15,7 +15,7 @@ from serving.experiments.shadows import ShadowResult
 from serving.online.measures import RATES, Measure, rates
 from serving.online.windows import summed
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(needs("read"))])
+router = APIRouter(prefix="/v1", dependencies=[Depends(Needs("read"))])
 
 
 class Counted(BaseModel):

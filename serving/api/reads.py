@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from serving.api.access import check_token, needs
+from serving.api.access import Needs, check_token
 from serving.api.live import Asked, Live, Origin, Served
 from serving.api.metrics import Metrics
 from serving.api.problems import Problem, described
@@ -19,7 +19,7 @@ from serving.engine import DEFAULT
 from serving.explanation import Explanation
 from streams.events import MAX_ID, encode
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(needs("read"))])
+router = APIRouter(prefix="/v1", dependencies=[Depends(Needs("read"))])
 
 UserId = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="the user, as events name it")]
 ContextFeature = Annotated[str, StringConstraints(pattern=r"^[^=]{1,64}=.{1,256}$")]
@@ -108,8 +108,7 @@ class UsualRequest(APIRoute):
         live: Live = state.live
         usual = scope["method"] == "GET" and not scope["query_string"] and len(user) <= MAX_ID
         if usual and live.warm:
-            scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-            check_token(live.settings.api, token if scheme.lower() == "bearer" else None, "read")
+            check_token(live.settings.api, Headers(scope=scope), "read")
             answer = await _served(live, state.metrics, user, Asked(live.settings.lists.size))
             await answer(scope, receive, send)
         else:

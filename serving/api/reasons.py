@@ -6,14 +6,14 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
-from serving.api.access import needs
+from serving.api.access import Needs
 from serving.api.live import AWAY, Live
 from serving.api.problems import Problem, described
 from serving.api.reads import ItemId, Part, UserId, parts, title, warm
 from serving.explanation import NOT_PROPOSED, RANKED, Explanation
 from streams.events import MAX_ID
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(needs("read"))])
+router = APIRouter(prefix="/v1", dependencies=[Depends(Needs("read"))])
 
 
 class RelatedItem(BaseModel):

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
-from serving.api.access import needs
+from serving.api.access import Needs
 from serving.api.live import Live, now_ms
 from serving.api.metrics import Metrics
 from serving.api.problems import Problem, described
@@ -17,7 +17,7 @@ from serving.api.reads import ItemId, UserId
 from streams.events import BadRecord, decode_item, decode_user, encode
 from streams.ingest import checked_event
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(needs("write"))])
+router = APIRouter(prefix="/v1", dependencies=[Depends(Needs("write"))])
 
 _RAW_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -171,7 +171,7 @@ async def keep_user(live: Live, raw: bytes) -> None:
     "/users/{user_id}",
     status_code=204,
     responses=described(401, 403, 422, 429, 503),
-    dependencies=[Depends(needs("admin"))],
+    dependencies=[Depends(Needs("admin"))],
 )
 async def delete_user(request: Request, user_id: UserId) -> Response:
     """Erase a user: profile, history, list, and the events that training reads."""

@@ -181,11 +181,12 @@ class People:
         return np.hstack([genres, style / np.linalg.norm(style, axis=1, keepdims=True)])
 
 
-def relevance(person: Person, catalogue: Catalogue, now: int) -> Floats:
+def relevance(person: Person, catalogue: Catalogue, now: int, *, tired: bool = True) -> Floats:
     """How likely the person is to watch each video to the end at event time `now` (ms), in [0, 1]: (items,).
 
     What a perfect recommender would know: taste and mood, the style that no feature tells, language, quality and
     novelty, the talk of the day, the device at hand, creators liked of late, and what tires; 0 for what is seen.
+    Without `tired` it is as if nothing had been shown in vain before.
     """
     charm, talk = catalogue.appeal(now)
     visit = person.visit
@@ -202,7 +203,7 @@ def relevance(person: Person, catalogue: Catalogue, now: int) -> Floats:
     if visit is not None:
         liking[catalogue.seconds > _DEVICES[visit.device]] *= 0.75
     liking += talk
-    if person.shown:
+    if tired and person.shown:
         liking[list(person.shown)] -= 0.04 * np.minimum(list(person.shown.values()), 8)
     liking[list(person.seen)] = 0.0
     return np.asarray(np.clip(liking, 0.0, 1.0))

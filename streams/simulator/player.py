@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from models.labels import CONSUMING, POSITIVE, LabelRules
 from streams.events import Event, ItemRecord, Recommendations, UserRecord, derived_event_id, encode
 from streams.prequential import PrequentialScore
+from streams.simulator.rivals import SYSTEM, Rivals
 from streams.simulator.world import Shown, World
 from streams.trainings import Trainings
 from streams.wire import ANSWER_PATIENCE_S, NoAnswer, Wire
@@ -30,6 +31,7 @@ class Player:
         events: how many were sent.
         newest_ts: event time of the newest, in ms.
         score: the prequential score, on what people found without the lists.
+        rivals: what the classics' lists would have been worth to those who looked at a list.
         trainings: what to wait for in step, if for any; `meet` it first.
         shelf: in place of the lists as they are published, those to show, by user.
     """
@@ -56,6 +58,7 @@ class Player:
         self.events = 0
         self.newest_ts = world.config.start_ms
         self.score = PrequentialScore()
+        self.rivals = Rivals(world)
         self.shelf: Mapping[str, Recommendations] | None = None
         self.trainings: Trainings | None = None
         self._wire = wire
@@ -105,6 +108,8 @@ class Player:
                 break
             await self._keep_pace(coming.ts)
             shown = await self._shown(coming.looker) if coming.looker else None
+            if coming.looker and shown and self.rivals.due:
+                self._compare(coming.looker, shown)
             for record in self.world.step(shown):
                 await (self._send_event(record) if isinstance(record, Event) else self._send_record(record))
             if self._wire.n_held >= (_TOGETHER if self._in_step else 1):
@@ -149,6 +154,14 @@ class Player:
             return None
         return Shown(published.rec_id, [place.item_id for place in published.items])
 
+    def _compare(self, looker: str, shown: Shown) -> None:
+        user, numbers = self._number(looker), self.world.catalogue.numbers
+        listed = [numbers[item_id] for item_id in shown.items if item_id in numbers]
+        self.rivals.compare(looker, user, {SYSTEM: listed} | self.score.classics(user, len(shown.items)))
+
+    def _number(self, user: str) -> int:
+        return self._users.setdefault(user, len(self._users))
+
     async def _answer_to(self, user: str) -> None:
         answer = self._outstanding.pop(user, None)
         if answer is not None and not answer.done():
@@ -182,7 +195,7 @@ class Player:
         listed = [numbers.get(place.item_id, -1) for place in published.items] if published else None
         self.score.add(
             event_id=event_id,
-            user=self._users.setdefault(event.user_id, len(self._users)),
+            user=self._number(event.user_id),
             item=numbers[event.item_id],
             ts=event.ts,
             positive=graded.label == POSITIVE,

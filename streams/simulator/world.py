@@ -120,6 +120,16 @@ class World:
         looker = self.people.everybody[due.number].user_id if due.kind is _Kind.LOOK else None
         return Coming(due.ts, looker)
 
+    def worth(self, looker: str, lists: Sequence[Sequence[int]]) -> list[float]:
+        """The expected relevance of lists of videos, by number, to the person who looks next; nothing happens by it.
+
+        What was shown in vain before does not count against a list: no other than the one that is looked at ever was.
+        """
+        person = self._by_id[looker]
+        truth = relevance(person, self.catalogue, self.coming.ts, tired=False)
+        unseen = ([number for number in each if number not in person.seen] for each in lists)
+        return [self._worth(each[: self.config.places], truth)[0] for each in unseen]
+
     def step(self, shown: Shown | None = None) -> list[Record]:
         """Let the next thing happen; returns what the system is told of it, in order.
 
