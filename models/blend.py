@@ -87,7 +87,7 @@ class Blend:
     def prior(cls, popularity: PopularityConfig) -> Blend:
         """Weights for when nothing has been learnt: more for a longer half-life, as its shares rest on more events."""
         names = feature_names(popularity)
-        given = {"sequence": 0.3, "two_tower": 0.3, "neighbours": 2.0, "fresh": 0.5}
+        given = {"sequence": 0.3, "two_tower": 0.3, "neighbours": 6.0, "fresh": 0.5}
         shares = [name for name in names if name.endswith(f"s_{SHARE_FLOORS[-1]:g}")]
         firmness = (np.argsort(np.argsort(popularity.half_lives_s)) + 1.0) ** 2
         given |= dict(zip(shares, (firmness / firmness.sum()).tolist(), strict=True))

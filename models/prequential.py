@@ -89,7 +89,8 @@ def examples_among_candidates(
     sizes = np.bincount(candidates.users[near], minlength=len(rows))
     rates = np.ones(len(hit), dtype=np.float32)
     rates[near] = np.minimum(config.negatives / np.maximum(sizes, 1), 1.0)[candidates.users[near]]
-    passed_over = times_shown(users, candidates.users[near], candidates.items[near]) > 0
+    shown = np.concatenate([users.shown, histories.shown_since(rows)], axis=1)
+    passed_over = times_shown(shown, candidates.users[near], candidates.items[near]) > 0
     rates[near[passed_over]] = 1.0
     rates[hit] = 1.0
     described = hit.copy()

@@ -16,6 +16,8 @@ from models.interactions import NO_ITEM, Impressions, Interactions
 from models.labels import CONSUMING
 from models.searches import LastSearched
 
+#: Before all times of events, in ms.
+_LONG_AGO: Final = -(1 << 62)
 #: So many of the newest impressions of a user are looked at.
 SHOWN: Final = 64
 #: So many batches are kept, of so many users.
@@ -163,16 +165,35 @@ class Histories:
         )
 
     def _shown_before(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-        """The newest impressions of each log row's user before it, (B, S), padded with -1 on the left."""
+        """The newest impressions of each log row's user before its list was made, (B, S), padded with -1 on the left.
+
+        A list is made when its user has done something. What was shown from then on was shown out of that very list,
+        and whatever was taken from it would stand out by having been shown.
+        """
+        return self._shown_between(rows, np.full(len(rows), _LONG_AGO), self._list_made(rows))
+
+    def shown_since(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """What each log row's user was shown out of the list of then, before the row; as the batch has `shown`."""
+        return self._shown_between(rows, self._list_made(rows), self.log.ts[rows])
+
+    def _list_made(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+        """When each log row's user had last done something before it, in ms."""
+        previous = self._previous[rows]
+        return np.where(previous >= 0, self.log.ts[previous], _LONG_AGO)
+
+    def _shown_between(
+        self, rows: npt.NDArray[np.integer], since: npt.NDArray[np.int64], until: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int32]:
         shown, users = self._shown, self.log.user[rows]
         if not len(shown.user):
             return np.zeros((len(rows), 0), dtype=np.int32)
         first = np.searchsorted(shown.user, users)
         stop = np.searchsorted(shown.user, users, side="right")
-        spans = zip(first.tolist(), stop.tolist(), self.log.ts[rows].tolist(), strict=True)
-        end = np.array([a + np.searchsorted(shown.ts[a:b], ts) for a, b, ts in spans], dtype=np.int64)
-        places = end[:, None] - np.arange(min(SHOWN, int((end - first).max(initial=0))), 0, -1)
-        return np.where(places >= first[:, None], shown.item[np.maximum(places, 0)], NO_ITEM).astype(np.int32)
+        spans = zip(first.tolist(), stop.tolist(), since.tolist(), until.tolist(), strict=True)
+        ends = np.array([a + np.searchsorted(shown.ts[a:b], times) for a, b, *times in spans], dtype=np.int64)
+        start, end = ends.reshape(-1, 2).T
+        places = end[:, None] - np.arange(min(SHOWN, int((end - start).max(initial=0))), 0, -1)
+        return np.where(places >= start[:, None], shown.item[np.maximum(places, 0)], NO_ITEM).astype(np.int32)
 
     def seen_before(self, rows: npt.NDArray[np.integer]) -> list[npt.NDArray[np.int32]]:
         """For each log row (B,) the items that its user had dealt with before it; an item may come twice."""

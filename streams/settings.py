@@ -138,7 +138,9 @@ class TrainingSettings(Section):
     every_events: Positive = Field(20_000, description="events between two fine-tunes; fewer while the log is young")
     every_s: PositiveSeconds = Field(86_400.0, description="event time between two fine-tunes")
     min_events: Positive = Field(10_000, description="events that a fine-tune due by time needs at least")
-    retrain_every_events: Positive = Field(100_000, description="events between two full trainings")
+    retrain_every_events: Positive = Field(
+        100_000, description="events between two full trainings; one is due as well when the log has doubled"
+    )
     retrain_every_s: PositiveSeconds = Field(
         604_800.0, description="event time between two full trainings, if half as much again came in it"
     )

@@ -33,8 +33,9 @@ from streams.transport import BatchApp, RecordBatch, batches
 
 log = logging.getLogger(__name__)
 
-#: How many times the events of the last full training there must be for one that is due by time.
+#: How many times the events of the last full training there must be for one that is due by time, and for one at once.
 _GROWN = 1.5
+_DOUBLED = 2.0
 
 Announce = Callable[[str, bytes], Awaitable[object]]
 _ANSWER = msgspec.json.Decoder(Answer)
@@ -54,8 +55,10 @@ class Milestones:
         """Whether the next training is a full one, by the events logged since the last or by event time."""
         many = logged >= self.retrained_events + training.retrain_every_events
         long = self.newest_ts >= self.retrained_ts + training.retrain_every_s * 1000.0
-        # a log of years is soon through with that time: where little came in it, a fine-tune says as much for less
-        return many or (long and logged >= _GROWN * self.retrained_events)
+        grown = logged / max(self.retrained_events, 1)
+        # a fine-tune keeps what blend and ranker have learnt, which of a young log was little; and a log of years is
+        # soon through with that time: where little came in it, a fine-tune says as much for less
+        return many or grown >= _DOUBLED or (long and grown >= _GROWN)
 
 
 class Trainer:

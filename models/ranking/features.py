@@ -312,19 +312,21 @@ def _of_pairs(
     if users.searched.any():
         of_words = told.table((users.searched, users.searched_weights))
         out[7] = summed(of_words, told.cells(of, facts.words[items]))[:, 0]
-    out[8] = np.log1p(times_shown(users, of, items))
+    out[8] = np.log1p(times_shown(users.shown, of, items))
     out[9] = liking
     out[10:12] = _nearness(users, of, items, state.vectors)
     return out
 
 
-def times_shown(users: UserBatch, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How often each candidate (k,) of users `of` stands among what its user was shown of late."""
-    whose, places = np.nonzero(users.shown >= 0)
-    width = int(max(users.shown.max(initial=0), items.max(initial=0))) + 1
-    shown = np.sort(whose * width + users.shown[whose, places])
+def times_shown(
+    shown: npt.NDArray[np.int32], of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """How often each candidate (k,) of users `of` stands among what its user was shown, rows (B, S), padded with -1."""
+    whose, places = np.nonzero(shown >= 0)
+    width = int(max(shown.max(initial=0), items.max(initial=0))) + 1
+    there = np.sort(whose * width + shown[whose, places])
     wanted = of * width + items
-    return np.searchsorted(shown, wanted, side="right") - np.searchsorted(shown, wanted)
+    return np.searchsorted(there, wanted, side="right") - np.searchsorted(there, wanted)
 
 
 def _nearness(

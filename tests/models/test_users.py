@@ -66,7 +66,10 @@ def test_the_past_is_what_the_user_consumed_before_the_row(drawn: list[tuple[int
         told = [r for r in range(row) if log.user[r] == log.user[row]]
         assert users.device[row] == (log.device[told[-1]] if told else 0)
         met = [n for n in range(12) if log.shown.user[n] == log.user[row] and log.shown.ts[n] < log.ts[row]]
-        assert users.shown[row][users.shown[row] >= 0].tolist() == log.shown.item[met].tolist()
+        before = [n for n in met if told and log.shown.ts[n] < log.ts[told[-1]]]
+        assert users.shown[row][users.shown[row] >= 0].tolist() == log.shown.item[before].tolist()
+        since = histories.shown_since(asked)[row]
+        assert since[since >= 0].tolist() == log.shown.item[met[len(before) :]].tolist()
     profile = hash_tokens(["a=b"], world.SMALL.token_buckets)[0]
     assert (users.profile[:, 0] == np.where(log.user == 1, profile, 0)).all()
 

@@ -57,7 +57,7 @@ def catalogue() -> list[bytes]:
 
 
 def stream() -> list[bytes]:
-    """What users do in half a day; each ends with a visit, which is when lists are asked for."""
+    """What users do in half a day; each ends with a visit, which a list answers, and a like out of that list."""
     rng = np.random.default_rng(3)
     events: list[dict[str, object]] = []
     for n in range(150):
@@ -73,6 +73,10 @@ def stream() -> list[bytes]:
         events.append(event)
     events += [
         {"type": "visit", "user_id": f"u{n}", "ts": NOW + (151 + n) * 5 * MINUTE, "context": {"device": DEVICES[n % 4]}}
+        for n in range(USERS)
+    ]
+    events += [
+        {"type": "like", "user_id": f"u{n}", "item_id": f"i{n}", "ts": NOW + (160 + n) * 5 * MINUTE}
         for n in range(USERS)
     ]
     return [json.dumps(event).encode() for event in events]
@@ -93,14 +97,14 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
     log.flush()
     interactions = read_interactions(log.newest_segments(10**9), settings.labels)
     asked = len(interactions) - USERS + np.arange(USERS)
-    assert (interactions.ts[asked] > NOW + 150 * 5 * MINUTE).all() and len(interactions.shown.ts) > 15
+    assert (interactions.ts[asked] >= NOW + 160 * 5 * MINUTE).all() and len(interactions.shown.ts) > 15
 
     def nobody() -> Neighbours:
         """Neighbours that have everything to follow, of users whose every action counts."""
         return Neighbours.none(replace(config.neighbours, liked=0.0))
 
     async def served() -> tuple[UserBatch, np.ndarray, Candidates]:
-        """The users when the visit came, the features of all items for each, and which candidates these are."""
+        """The users after their visit, the features of all items for each, and which candidates these are."""
         store = Store(settings)
         try:
             known = Catalogue(store)

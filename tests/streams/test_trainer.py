@@ -90,13 +90,21 @@ def test_a_training_is_due_by_events_or_by_event_time_with_enough_events(
 
 
 @pytest.mark.parametrize(
-    ("logged", "newest_ts", "wanted"),
-    [(299, 8 * DAY, False), (300, 8 * DAY, True), (300, 8 * DAY - 1, False), (1199, 0, False), (1200, 0, True)],
+    ("retrained", "logged", "newest_ts", "wanted"),
+    [
+        (200, 299, 8 * DAY, False),
+        (200, 300, 8 * DAY, True),
+        (200, 300, 8 * DAY - 1, False),
+        (200, 399, 0, False),
+        (200, 400, 0, True),
+        (5000, 5999, 0, False),
+        (5000, 6000, 0, True),
+    ],
 )
-def test_a_full_training_is_due_by_events_or_by_event_time_if_the_log_has_grown(
-    logged: int, newest_ts: int, wanted: bool
+def test_a_full_training_is_due_by_events_when_the_log_has_doubled_or_by_event_time_if_it_has_grown(
+    retrained: int, logged: int, newest_ts: int, wanted: bool
 ) -> None:
-    last = Milestones(retrained_events=200, retrained_ts=DAY, newest_ts=newest_ts)
+    last = Milestones(retrained_events=retrained, retrained_ts=DAY, newest_ts=newest_ts)
     training = TrainingSettings(retrain_every_events=1000, retrain_every_s=7 * 86_400.0)
     assert last.retraining_is_due(logged, training) is wanted
 
