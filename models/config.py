@@ -142,7 +142,7 @@ class BlendConfig:
     candidates: int = 100
     half_trust: float = 20.0
     past_choices: int = 6_000
-    prior_strength: float = 30.0
+    prior_strength: float = 8.0
     past_strength: float = 300.0
     steps: int = 60
 
