@@ -2,7 +2,6 @@
 
 So the published tables have it: each user's last interaction is left out, the model is taught all others, and then
 asked for it among all items that the user has not dealt with. There is no popularity, blend or ranker beside it.
-Several members differ in their seeds alone; what one has learnt by chance the others outvote.
 """
 
 from __future__ import annotations
@@ -55,44 +54,38 @@ def alike(log: Interactions) -> Interactions:
 
 @dataclass
 class Alone:
-    """The networks, whose scores are added, and of each the vectors (rows, dim) of all items."""
+    """The network, and the vectors (rows, dim) of all items."""
 
-    networks: list[SequenceModel]
-    vectors: list[Floats]
+    network: SequenceModel
+    vectors: Floats
 
     @classmethod
     def taught(cls, course: Course, progress: Callable[[float], None]) -> Alone:
-        """The sequence models of the course's configuration, taught all of the course's targets."""
+        """The sequence model of the course's configuration, taught all of the course's targets."""
         config = course.config
-        networks, vectors = [], []
-        for member in range(config.members):
-            torch.manual_seed(config.seed + member)
-            network = SequenceModel(
-                len(course.items), config.token_buckets, len(course.popularity.half_lives_s), config.sequence
-            )
-            lesson = Lesson(
-                course.histories,
-                course.content,
-                course.trends,
-                np.ones(len(course.targets), np.float32),
-                course.targets,
-                config.sequence.epochs,
-                math.inf,
-                np.random.default_rng(config.seed + member),
-                lambda done, member=member: progress((member + done) / config.members),  # type: ignore[misc]
-                compute=course.compute,
-            )
-            fit_sequence(network, lesson)
-            networks.append(network)
-            with torch.no_grad():
-                vectors.append(network.of_items(torch.arange(len(course.items)), course.content).numpy())
-        return cls(networks, vectors)
+        torch.manual_seed(config.seed)
+        network = SequenceModel(
+            len(course.items), config.token_buckets, len(course.popularity.half_lives_s), config.sequence
+        )
+        lesson = Lesson(
+            course.histories,
+            course.content,
+            course.trends,
+            np.ones(len(course.targets), np.float32),
+            course.targets,
+            config.sequence.epochs,
+            math.inf,
+            np.random.default_rng(config.seed),
+            progress,
+            compute=course.compute,
+        )
+        fit_sequence(network, lesson)
+        with torch.no_grad():
+            return cls(network, network.of_items(torch.arange(len(course.items)), course.content).numpy())
 
     def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
-        """They are as old as their training."""
+        """It is as old as its training."""
 
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
-        scores = np.zeros((len(asks.users), len(self.vectors[0])), np.float32)
-        for network, vectors in zip(self.networks, self.vectors, strict=True):
-            scores += network.queries(asks.users, vectors) @ vectors.T + network.prior.now(asks.popularity)
-        return best_of(scores, asks, n), None
+        scores = self.network.queries(asks.users, self.vectors) @ self.vectors.T
+        return best_of(scores + self.network.prior.now(asks.popularity), asks, n), None

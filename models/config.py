@@ -218,8 +218,6 @@ class TrainingConfig:
             Weights, losses and what serves are `float32`.
         time_budget_s: clock time that the networks' training may take. When it is spent they stop early, and what comes
             of it depends on the machine: it is a safety net, not a means of tuning.
-        members: sequence models, of one seed after another, whose scores are added where the sequence model is asked
-            alone (the protocol `loo`).
     """
 
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
@@ -246,7 +244,6 @@ class TrainingConfig:
     time_budget_s: float = 600.0
     holidays: tuple[str, ...] = ("01-01", "12-25")
     seed: int = 1
-    members: int = 1
 
     def __post_init__(self) -> None:
         check(self.holidays)

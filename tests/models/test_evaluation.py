@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from models.alone import QUICK, Alone, alike
+from models.alone import QUICK
 from models.config import Reading, TrainingConfig
 from models.contenders import Asks, Classic, Contender, Floats, Items
 from models.evaluation import MODELS, PROTOCOLS, Fold, answers, contender, evaluate, folds
@@ -78,30 +77,9 @@ def test_left_out_one_by_one_the_sequence_model_is_taught_and_asked_alone() -> N
     assert table["sequence"]["ndcg_at_10"] > 1.3 * table["trending"]["ndcg_at_10"] > 0
 
 
-@pytest.mark.parametrize(
-    ("name", "differs", "members"),
-    [
-        ("untold", {"reads": ("times",)}, 1),
-        ("cosine", {"similarity": "cosine", "temperature": 0.05}, 1),
-        ("ensemble", {"similarity": "cosine", "temperature": 0.05, "epochs": 18}, 4),
-    ],
-)
-def test_the_examples_for_ml_1m_are_the_quick_one_but_for_what_they_show(
-    name: str, differs: dict[str, Any], members: int
-) -> None:
-    content = json.loads((Path(__file__).parents[2] / f"docs/examples/ml-1m-{name}.json").read_bytes())
-    expected = replace(TrainingConfig(), sequence=replace(QUICK, **differs), members=members)
-    assert TrainingConfig.from_json(content) == expected
-
-
-def test_the_first_of_several_members_is_the_one_that_is_taught_alone() -> None:
-    course = Course.over(world.data(alike(world.interactions(60))), world.SMALL, PopularityConfig(), [])
-    told: list[float] = []
-    [single] = Alone.taught(course, told.append).vectors
-    course = replace(course, config=replace(world.SMALL, members=2))
-    first, second = Alone.taught(course, told.append).vectors
-    assert np.array_equal(first, single) and not np.allclose(first, second, atol=0.01)
-    assert told[-1] == 1.0
+def test_the_example_that_is_not_told_the_moment_is_the_quick_one_in_all_else() -> None:
+    content = json.loads((Path(__file__).parents[2] / "docs/examples/ml-1m-untold.json").read_bytes())
+    assert TrainingConfig.from_json(content).sequence == replace(QUICK, reads=("times",))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
