@@ -108,7 +108,7 @@ class Player:
                 break
             await self._keep_pace(coming.ts)
             shown = await self._shown(coming.looker) if coming.looker else None
-            if coming.looker and shown and self.rivals.due:
+            if coming.looker and shown and self.rivals.count_look():
                 self._compare(coming.looker, shown)
             for record in self.world.step(shown):
                 await (self._send_event(record) if isinstance(record, Event) else self._send_record(record))

@@ -28,9 +28,8 @@ class Rivals:
         self._users = array("i")
         self._worth: dict[str, array[float]] = {}
 
-    @property
-    def due(self) -> bool:
-        """Count a look; whether it is to be compared."""
+    def count_look(self) -> bool:
+        """Count a look at a list; whether it is one to be compared."""
         self._looks += 1
         return self._looks % _EVERY == 0
 
@@ -43,10 +42,6 @@ class Rivals:
         self._users.append(user)
         for name, value in zip(lists, self._world.worth(looker, list(lists.values())), strict=True):
             self._worth.setdefault(name, array("d")).append(value)
-
-    def so_far(self) -> dict[str, float]:
-        """The mean worth of each rival's lists."""
-        return {name: float(np.mean(values)) for name, values in self._worth.items()}
 
     def report(self) -> dict[str, Any]:
         """`looks` compared, and each rival's `worth`; of the others how far they are `behind` the system, with 95 %."""

@@ -19,6 +19,7 @@ from streams.simulator.catalogue import GENRES
 from streams.simulator.ledger import FROM_LIST, Look, gap
 from streams.simulator.people import relevance
 from streams.simulator.profiles import DAY_MS
+from streams.simulator.rivals import SYSTEM, Rivals
 from streams.simulator.world import Record
 
 SMALL = WorldConfig(users=60, items=150, creators=30, arrivals_per_day=100.0)
@@ -299,3 +300,30 @@ def test_the_gaps_interval_holds_the_gap_where_there_is_one_and_zero_where_there
     assert low < here < high and low > 0 and abs(here - 0.1) < 0.03
     intervals = [gap(engaged(0.4), engaged(0.4)) for _ in range(30)]
     assert sum(not low <= 0 <= high for _, low, high in intervals) <= 5
+
+
+def test_rivals_are_weighed_by_the_truth_and_nothing_happens_by_it() -> None:
+    world, rng = World(SMALL), np.random.default_rng(4)
+    rivals, lists = Rivals(world), at_random()
+    for _ in range(1_200):
+        coming = world.coming
+        if coming.looker and rivals.count_look():
+            best = np.argsort(-truth(world, coming.looker, coming.ts)).tolist()
+            rivals.compare(
+                coming.looker,
+                int(coming.looker.removeprefix("user-")),
+                {SYSTEM: best, "random": rng.permutation(best).tolist(), "worst": best[::-1], "none": []},
+            )
+        world.step(lists(world, coming) if coming.looker else None)
+    report = rivals.report()
+    assert report["looks"] == len(world.ledger) // 4 > 50
+    assert (
+        report[SYSTEM]["worth"] > report["random"]["worth"] > report["worst"]["worth"] >= report["none"]["worth"] == 0
+    )
+    assert (
+        0 < report["random"]["behind"]["low"] < report["random"]["behind"]["mean"] < report["worst"]["behind"]["mean"]
+    )
+
+    alike = World(SMALL)
+    events(alike, at_random())
+    assert np.array_equal(alike.ledger.column("relevance"), world.ledger.column("relevance"), equal_nan=True)
