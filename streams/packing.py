@@ -28,6 +28,8 @@ RECORD: Final = np.dtype(
     ]
 )
 _RECORD_STRUCT: Final = struct.Struct("<8sIBb?Bfq")
+_ACTION_AT, _TS_AT = struct.calcsize("<8sI"), struct.calcsize("<8sIBb?Bf")
+_TS: Final = struct.Struct("<q")
 
 #: Marks the fields of a user's state that are entries of the histogram.
 HISTOGRAM: Final = ":"
@@ -102,3 +104,12 @@ def pack_item_events(events: Iterable[ItemEvent], config: PopularityConfig) -> t
     counted = Popularity(config, len(fields))
     counted.add(rows, ts, positive)
     return list(fields), counted.records.astype("<f8").tobytes()
+
+
+def newest_ts(records: bytes) -> int | None:
+    """The event time of the last event of packed records that calls for a list; each request looks for it."""
+    for at in range(len(records) - RECORD.itemsize, -1, -RECORD.itemsize):
+        if records[at + _ACTION_AT] != Action.IMPRESSION:
+            ts: int = _TS.unpack_from(records, at + _TS_AT)[0]
+            return ts
+    return None

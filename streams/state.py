@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import struct
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -23,9 +22,9 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError, RedisError
 
-from models.labels import POSITIVE, Action
+from models.labels import POSITIVE
 from streams.likes import Like, pack_likes
-from streams.packing import RECORD, ItemEvent, UserEvent, pack, pack_item_events, pack_user_events
+from streams.packing import RECORD, ItemEvent, UserEvent, newest_ts, pack, pack_item_events, pack_user_events
 from streams.settings import Settings
 from streams.user_states import UserState, user_states
 
@@ -35,9 +34,6 @@ log = logging.getLogger(__name__)
 _USERS_PER_CALL: Final = 256
 #: Among so many of a user's newest events the one is looked for that a list has to answer.
 _NEWEST: Final = 64
-_ACTION_AT: Final[int] = RECORD.fields["action"][1]  # type: ignore[index]
-_TS_AT: Final[int] = RECORD.fields["ts"][1]  # type: ignore[index]
-_TS: Final = struct.Struct("<q")
 _SCRIPTS: Final = Path(__file__).parent / "lua"
 
 #: Of so many newest events of each of those followed, what was liked counts.
@@ -280,7 +276,7 @@ class Store:
             pipeline.get(published)
             pipeline.getrange(recent, -_NEWEST * RECORD.itemsize, -1)
         answers = await pipeline.execute()
-        return [(published, _newest_ts(raw)) for published, raw in zip(answers[::2], answers[1::2], strict=True)]
+        return [(published, newest_ts(raw)) for published, raw in zip(answers[::2], answers[1::2], strict=True)]
 
     async def get_list(self, user_id: str) -> bytes | None:
         """The last published list of a user, as JSON."""
@@ -432,15 +428,6 @@ class Store:
                 return await self.client.evalsha(self._shas[name], len(keys), *keys, *arguments)
             except NoScriptError:  # a server that is new, or was restarted
                 return await self.client.eval(self._sources[name], len(keys), *keys, *arguments)
-
-
-def _newest_ts(raw: bytes) -> int | None:
-    """The event time of the last event of packed records that calls for a list; looked for in each request."""
-    for at in range(len(raw) - RECORD.itemsize, -1, -RECORD.itemsize):
-        if raw[at + _ACTION_AT] != Action.IMPRESSION:
-            ts: int = _TS.unpack_from(raw, at + _TS_AT)[0]
-            return ts
-    return None
 
 
 def fence_field(log: str, partition: int) -> str:

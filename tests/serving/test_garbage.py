@@ -1,3 +1,5 @@
+"""The garbage collector: what survives is set aside, and looked at again in time."""
+
 import gc
 import time
 from collections.abc import Iterator
