@@ -27,6 +27,7 @@ from deploy.embedded import Embedded
 from models.artefact import ArtefactStore
 from models.training import train
 from serving.engine import Engine
+from serving.garbage import collect_seldom
 from serving.refresh import Owed, Refresh
 from streams import topics
 from streams.app import make_app
@@ -189,6 +190,7 @@ async def measure(settings: Settings, dataset: Dataset, n_users: int) -> dict[st
 def main(data: Path | None, n_items: int, n_events: int, n_users: int, report: Path | None) -> None:
     dataset: Dataset = First(open_dataset("ml-1m", data), n_events) if data else Made(n_items, n_events)
     torch.set_num_threads(1)  # as a worker does
+    collect_seldom()
     with tempfile.TemporaryDirectory() as folder:
         bare = Settings(data_dir=Path(folder), partitions=1, log_level="WARNING")
         learn(bare, dataset, "v1")
