@@ -6,8 +6,8 @@ from typing import Any, Final
 
 #: All that was set aside is looked at again after so long.
 _THAW_S: Final = 3_600.0
-#: The newest objects are looked through after so many more. 700, as it is otherwise, costs lists a few hundredths of their
-#: time, and a role a seventh of its start.
+#: The newest objects are looked through after so many more. 700, as it is otherwise, costs lists a few hundredths of
+#: their time, and a role a seventh of its start.
 _ALLOCATIONS: Final = 10_000
 
 
