@@ -207,14 +207,15 @@ class Live:
         return await self.engine.lists(dict.fromkeys(sizes), size=max(sizes.values()), publish=False)
 
     async def _published(self, user: str) -> Recommendations | None:
-        """The user's published list, unless the user has done something since."""
+        """The user's published list, unless the user has done something since, or it could not be filled then."""
         raw, newest_ts = await self._read.of(user)
         if raw is None:
             return None
         published = msgspec.json.decode(raw, type=Recommendations)
         self._remember(user, raw)
         answered = published.cause.ts if published.cause else 0
-        return published if newest_ts is None or newest_ts <= answered else None
+        current = newest_ts is None or newest_ts <= answered
+        return published if current and published.items else None
 
     async def _without_state(self, user: str, size: int, without: Collection[str], degraded: str) -> Served:
         known = self._remembered.get(user)

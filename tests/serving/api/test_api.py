@@ -200,6 +200,13 @@ def test_published_lists_asked_for_together_are_read_together(api: Api, monkeypa
     assert len(batches) < 20, "one call reads what is asked for together"
 
 
+def test_a_list_that_was_published_empty_is_filled_once_there_is_something_to_list(api: Api) -> None:
+    api.publish(published("ann"))
+    api.apply(like("ben", "a"))
+    wait_until(lambda: items(api.listed("ann")) == ["a"], "what ben likes is listed")
+    assert api.listed("ann")["origin"] == "computed"
+
+
 def test_a_list_is_the_same_past_the_framework_and_through_it(api: Api) -> None:
     api.publish(published("ann ö", "x", "y"))
     assert api.listed("ann%20%C3%B6") == api.listed("ann%20%C3%B6", n=api.settings.lists.size)
