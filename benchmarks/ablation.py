@@ -21,12 +21,12 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from models.metrics import bootstrap_interval, gains, hits, ranks_of
 from models.popularity import Popularity
 from models.prequential import popularity_before, strides
 from models.recommender import Recommender
+from models.threads import use_threads
 from models.training import Course, TrainingData, train
 from serving.pipeline.items import ItemTable
 from serving.pipeline.pipeline import Pipeline
@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="write the figures here (JSON)")
     parser.add_argument("names", nargs="*", default=SETS)
     given = parser.parse_args()
-    torch.set_num_threads(1)
+    use_threads(1)
     results = [measure(name, given.data / name, Settings(), given.limit, given.diversity) for name in given.names]
     if given.report:
         given.report.write_text(json.dumps(results, indent=2) + "\n")

@@ -18,7 +18,6 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from benchmarks.sasrec import Fit, fitted
 from models import list_metrics as lm
@@ -27,6 +26,7 @@ from models.config import SequenceConfig, TrainingConfig
 from models.contenders import Asks
 from models.evaluation import folds
 from models.popularity import Popularity, PopularityConfig
+from models.threads import use_threads
 from models.training import Course, TrainingData
 from models.users import Histories
 from streams.datasets import open_dataset
@@ -79,11 +79,12 @@ def ours(task: Task, epochs: int) -> dict[str, float]:
     config, popularity = TrainingConfig(sequence=sequence), PopularityConfig()
     began, worked = time.perf_counter(), time.process_time()
     known = replace(task.data, interactions=task.data.interactions.rows(task.training))
-    model = Alone.taught(Course.over(known, config, popularity, []), lambda _done: None)
+    course = Course.over(known, config, popularity, [])
+    model = Alone.taught(course, lambda _done: None)
     seconds, of_processor = time.perf_counter() - began, time.process_time() - worked
-    histories = Histories(task.data.interactions, [[]] * len(model.vectors), {}, config)
+    histories = Histories(task.data.interactions, [[]] * len(course.items), {}, config)
     lists = []
-    everything = np.ones(len(model.vectors), dtype=bool)
+    everything = np.ones(len(course.items), dtype=bool)
     for rows in np.array_split(task.asks, max(1, len(task.asks) // USERS_AT_ONCE)):
         users, seen = histories.before(rows), histories.seen_before(rows)
         asks = Asks(histories.log.user[rows], users, seen, Popularity(popularity, len(everything)), everything)
@@ -112,7 +113,7 @@ def measured(seconds: float, of_processor: float, epochs: int) -> dict[str, floa
 @click.option("--every", default=1, type=click.IntRange(1), help="Take one user in so many.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False))
 def main(data: Path, rectools: Path | None, epochs: int, threads: int, every: int, report: Path | None) -> None:
-    torch.set_num_threads(threads)
+    use_threads(threads)
     task = Task.read(data, every)
     outcome: dict[str, Any] = {
         "epochs": epochs,

@@ -20,7 +20,6 @@ from typing import Any, Final, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from models.blend import Blend
 from models.config import RankerConfig
@@ -30,6 +29,7 @@ from models.gate import LIST
 from models.metrics import bootstrap_interval, gains, hits
 from models.recommender import Recommender
 from models.rehearsal import ranks_of_choices, study
+from models.threads import use_threads
 from models.training import Course, Kind, TrainingData, train
 from streams.datasets import open_dataset
 from streams.offline import training_data
@@ -270,7 +270,7 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.claims) - set(CLAIMS):
         parser.error(f"no claim {', '.join(sorted(unknown))}: there are {', '.join(CLAIMS)}")
-    torch.set_num_threads(1)
+    use_threads(1)
     results: dict[str, dict[str, Any]] = {}
     for name in given.sets:
         log = Log(name, given.data, Settings(), given.events)

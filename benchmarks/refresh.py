@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from benchmarks.api import events, items
 from benchmarks.ingest import pin
 from deploy.embedded import Embedded
 from models.artefact import ArtefactStore
+from models.threads import use_threads
 from models.training import train
 from serving.engine import Engine
 from serving.garbage import collect_seldom
@@ -189,7 +189,7 @@ async def measure(settings: Settings, dataset: Dataset, n_users: int) -> dict[st
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here (JSON).")
 def main(data: Path | None, n_items: int, n_events: int, n_users: int, report: Path | None) -> None:
     dataset: Dataset = First(open_dataset("ml-1m", data), n_events) if data else Made(n_items, n_events)
-    torch.set_num_threads(1)  # as a worker does
+    use_threads(1)  # as a worker does
     collect_seldom()
     with tempfile.TemporaryDirectory() as folder:
         bare = Settings(data_dir=Path(folder), partitions=1, log_level="WARNING")

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 import click
 import numpy as np
-import torch
 
 from benchmarks.models import SETS, Log, interval, tell
 from benchmarks.sasrec import Fit, Fitted, fitted
 from models.contenders import Classic
 from models.evaluation import DEPTH, Fold, evaluate
+from models.threads import use_threads
 from models.training import Course
 from streams.settings import Settings
 
@@ -123,7 +123,7 @@ def verdict(models: Mapping[str, Any], metric: str) -> str:
 @click.option("--events", type=click.IntRange(1), help="Take the first so many events of each.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here (JSON).")
 def main(data: Path, rectools: Path | None, sets: tuple[str, ...], events: int | None, report: Path | None) -> None:
-    torch.set_num_threads(1)
+    use_threads(1)
     results = {}
     for name in sets:
         results[name] = measured(Log(name, data, Settings(), events), rectools)

@@ -6,6 +6,7 @@ asked for it among all items that the user has not dealt with. There is no popul
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -52,40 +53,54 @@ def alike(log: Interactions) -> Interactions:
     return replace(log, label=np.where(dealt, POSITIVE, log.label).astype(np.int8), weight=np.ones_like(log.weight))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Alone:
-    """The network, and the vectors (rows, dim) of all items."""
+    """The networks, and of each the vectors (rows, dim) of all items; what they make of an item is added up.
 
-    network: SequenceModel
-    vectors: Floats
+    Networks that differ by their seed alone err in different places, so that several find more than the best of them.
+    """
+
+    members: list[tuple[SequenceModel, Floats]]
 
     @classmethod
     def taught(cls, course: Course, progress: Callable[[float], None]) -> Alone:
-        """The sequence model of the course's configuration, taught all of the course's targets."""
-        config = course.config
-        torch.manual_seed(config.seed)
-        network = SequenceModel(
-            len(course.items), config.token_buckets, len(course.popularity.half_lives_s), config.sequence
-        )
-        lesson = Lesson(
-            course.histories,
-            course.content,
-            course.trends,
-            np.ones(len(course.targets), np.float32),
-            course.targets,
-            config.sequence.epochs,
-            math.inf,
-            np.random.default_rng(config.seed),
-            progress,
-            compute=course.compute,
-        )
-        fit_sequence(network, lesson)
-        with torch.no_grad():
-            return cls(network, network.of_items(torch.arange(len(course.items)), course.content).numpy())
+        """As many as the course's configuration wants, each taught all of the course's targets, one after the other."""
+        wanted = course.config.members
+
+        def taught(member: int) -> tuple[SequenceModel, Floats]:
+            return _member(course, course.config.seed + member, lambda done: progress((member + done) / wanted))
+
+        return cls([taught(member) for member in range(wanted)])
 
     def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
         """It is as old as its training."""
 
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
-        scores = self.network.queries(asks.users, self.vectors) @ self.vectors.T
-        return best_of(scores + self.network.prior.now(asks.popularity), asks, n), None
+        of_members = (
+            network.queries(asks.users, vectors) @ vectors.T + network.prior.now(asks.popularity)
+            for network, vectors in self.members
+        )
+        return best_of(functools.reduce(np.add, of_members), asks, n), None
+
+
+def _member(course: Course, seed: int, progress: Callable[[float], None]) -> tuple[SequenceModel, Floats]:
+    config = course.config
+    torch.manual_seed(seed)
+    network = SequenceModel(
+        len(course.items), config.token_buckets, len(course.popularity.half_lives_s), config.sequence
+    )
+    lesson = Lesson(
+        course.histories,
+        course.content,
+        course.trends,
+        np.ones(len(course.targets), np.float32),
+        course.targets,
+        config.sequence.epochs,
+        math.inf,
+        np.random.default_rng(seed),
+        progress,
+        compute=course.compute,
+    )
+    fit_sequence(network, lesson)
+    with torch.no_grad():
+        return network, network.of_items(torch.arange(len(course.items)), course.content).numpy()

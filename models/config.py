@@ -211,6 +211,8 @@ class TrainingConfig:
         replay_share: how many old events a fine-tune mixes in, for each new one.
         recency_half_life_s: event time after which an example counts half in training.
         least_weight: what the oldest examples still count.
+        members: so many sequence models, of seeds one apart, are taught and asked together where the model is evaluated
+            alone (`loo`); what is in service is always one.
         holidays: days of each year such as 12-25, or dates such as 2026-04-05, that the ranker is told the distance to.
         device: where the networks are taught: on the `cpu`, on a GPU (`cuda`), or with `auto` on a GPU if torch finds
             one. Rankers learn on the CPU, and all serve on it.
@@ -242,11 +244,14 @@ class TrainingConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     time_budget_s: float = 600.0
+    members: int = 1
     holidays: tuple[str, ...] = ("01-01", "12-25")
     seed: int = 1
 
     def __post_init__(self) -> None:
         check(self.holidays)
+        if self.members < 1:
+            raise ValueError(f"members must be 1 or more, not {self.members}")
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrainingConfig:

@@ -139,10 +139,10 @@ def _prepare_role(**overrides: Any) -> tuple[Settings, dict[str, str]]:
 
 
 def _rank_on_one_thread() -> None:
-    """A role that ranks shares its machine. The trainer has no use for torch: a training is a process of its own."""
-    import torch
+    """A role that ranks shares its machine. The trainer computes nothing: a training is a process of its own."""
+    from models.threads import use_threads
 
-    torch.set_num_threads(1)
+    use_threads(1)
 
 
 @main.group()

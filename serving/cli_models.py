@@ -163,16 +163,15 @@ def _configured(config: Path | None) -> Settings:
 
 
 def _prepared(name: str, data: Path, threads: int, settings: Settings) -> Any:
-    import torch
-
     from models.compute import Compute
+    from models.threads import use_threads
     from streams.datasets import open_dataset
 
     try:
         Compute.of(settings.model)
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    use_threads(threads or os.cpu_count() or 1)
     return open_dataset(name, data)
 
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-import torch
 
 from models.features import profile_tokens
 from models.interactions import Interactions
+from models.threads import use_threads
 from models.training import TrainingData, train
 from streams.catalogue import Catalogue, decode_profile
 from streams.sample_log import read_interactions
@@ -27,7 +27,7 @@ from streams.training_job import Answer, Job, Progress, Result
 
 def run(job: Job, settings: Settings) -> Result:
     """Do the job, telling progress on standard output."""
-    torch.set_num_threads(settings.training.training_threads)
+    use_threads(settings.training.training_threads)
     _say(Progress("reading the sample log", 0.0))
     files = [Path(name) for name in job.segments]
     interactions = read_interactions(files, settings.labels, most=settings.training.max_events)

@@ -11,6 +11,9 @@ import pytest
 from deploy.embedded import Embedded
 from streams.settings import Settings
 
+# tests run side by side, one for each core; this is read when torch and numpy are loaded, here and in child processes
+os.environ["OMP_NUM_THREADS"] = "1"
+
 MakeSettings = Callable[..., Settings]
 
 # how long an example takes says more of what else the machine does than of the code

@@ -18,7 +18,7 @@ ALLOWED = {
     "deploy": set[str](),
 }
 #: All that the models are made of: nothing that knows Kafka, Redis, HTTP or settings.
-MODELS_MADE_OF = {"torch", "numpy", "faiss", "lightgbm", "implicit", "scipy", "safetensors", "msgspec"}
+MODELS_MADE_OF = {"threadpoolctl", "torch", "numpy", "faiss", "lightgbm", "implicit", "scipy", "safetensors", "msgspec"}
 OPTIONAL = ("requirements-dev.txt", "requirements-plots.txt")
 LINES_MAX = 450
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "base2", "tools"}

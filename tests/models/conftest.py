@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from models.popularity import PopularityConfig
 from models.training import Outcome, train
 from tests.models import world
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
