@@ -12,6 +12,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ import click
 import numpy as np
 from aiokafka import AIOKafkaProducer
 
+from models.artefact import ArtefactStore
 from serving.up import System, roles
 from streams.events import Event, ItemRecord, encode
 from streams.settings import ApiSettings, Settings, TrainingSettings
@@ -56,7 +58,10 @@ def events(count: int, n_items: int) -> list[Event]:
 
 
 async def fill(settings: Settings, n_items: int, n_events: int, tell: Callable[[str], None]) -> str:
-    """Send catalogue and events; returns the model in service once a training is over and all is applied."""
+    """Send catalogue and events; returns the trained model in service once all is applied.
+
+    The made users have no tastes, so the gate refuses it; it serves all the same, or lists would be of no networks.
+    """
     names = TopicNames.under(settings.topic_prefix)
     producer = AIOKafkaProducer(linger_ms=20, max_batch_size=2**18, **settings.kafka.aiokafka_options())
     store = Store(settings)
@@ -77,8 +82,14 @@ async def fill(settings: Settings, n_items: int, n_events: int, tell: Callable[[
         while True:
             workers, trainer = await live_workers(store), await trainer_status(store)
             if trainer and trainer.trainings and not trainer.busy and not any(worker.lag for worker in workers):
-                return workers[0].model
+                break
             await asyncio.sleep(0.5)
+        artefacts = ArtefactStore(settings.data_dir / "artefacts")
+        trained = artefacts.versions()[-1]
+        artefacts.promote(trained)
+        while any(worker.model != trained for worker in await live_workers(store)):
+            await asyncio.sleep(0.5)
+        return trained
     finally:
         await producer.stop()
         await store.close()
@@ -109,10 +120,11 @@ class Connections:
 
 
 async def load(settings: Settings, rate: float, seconds: float, query: dict[str, str]) -> dict[str, Any]:
-    """Ask for lists at that rate; returns the times and what came back."""
+    """Ask for lists at that rate; returns the times, and how many lists each model made."""
     connections = Connections(settings.api.host, settings.api.port)
     draw = random.Random(7)
     times: dict[str, list[float]] = {}  # by where the list came from
+    models: Counter[str] = Counter()
     failed: list[str] = []
     loop = asyncio.get_running_loop()
 
@@ -122,7 +134,9 @@ async def load(settings: Settings, rate: float, seconds: float, query: dict[str,
             status, body = await connections.get(f"{path}?{urlencode(query)}" if query else path)
             took = 1000.0 * (loop.time() - due)
             if status == 200:
-                times.setdefault(json.loads(body)["origin"], []).append(took)
+                made = json.loads(body)
+                times.setdefault(made["origin"], []).append(took)
+                models[made["model"]] += 1
             else:
                 failed.append(f"{status}: {body[:200].decode(errors='replace')}")
         except (OSError, asyncio.IncompleteReadError, ValueError) as error:
@@ -138,6 +152,7 @@ async def load(settings: Settings, rate: float, seconds: float, query: dict[str,
     return {
         "requests": len(every) + len(failed),
         "ms": {"all": _spread(every)} | {origin: _spread(some) for origin, some in sorted(times.items())},
+        "models": models,
         "requests_per_s": round(len(every) / (loop.time() - began), 1),
         "errors": len(failed),
         "first_error": failed[0] if failed else None,
@@ -151,7 +166,7 @@ def _spread(times: list[float]) -> dict[str, float]:
 
 
 async def measure(settings: Settings, rate: float, seconds: float, model: str, n_items: int) -> dict[str, Any]:
-    await load(settings, rate, 3.0, {})  # warms up
+    await load(settings, rate, 10.0, {})  # warms up, and lets the API take the model in
     as_they_come = await load(settings, rate, seconds, {})
     # an excluded item makes each list be computed
     computed = await load(settings, rate, seconds, {"exclude": "i0"})
