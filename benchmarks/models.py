@@ -1,6 +1,6 @@
 """The tables of what models are worth: fine-tuning against retraining, new items, rankers, and all against classics.
 
-`python -m benchmarks.models --data DIR [--sets NAME …] [--events N] [--report FILE] [CLAIM …]`, where DIR holds a
+`python -m benchmarks.models --data DIR [--set NAME]… [--events N] [--report FILE] [CLAIM …]`, where DIR holds a
 folder for each data set and a claim is one of `fine-tune`, `new-items`, `rankers` and `models`.
 
 Offline: trained on the older part of a log, asked about the newest tenth, with popularity and histories as of each
@@ -31,7 +31,7 @@ from models.recommender import Recommender
 from models.rehearsal import ranks_of_choices, study
 from models.threads import use_threads
 from models.training import Course, Kind, TrainingData, train
-from streams.datasets import open_dataset
+from streams.datasets import READERS, open_dataset
 from streams.offline import training_data
 from streams.settings import Settings
 
@@ -263,7 +263,7 @@ def tell(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="holds a folder for each data set")
-    parser.add_argument("--sets", nargs="+", default=SETS, help="the data sets")
+    parser.add_argument("--set", dest="sets", action="append", choices=READERS, help="a data set; may be repeated")
     parser.add_argument("--events", type=int, help="take the first so many events of each")
     parser.add_argument("--report", type=Path, help="write the figures here (JSON)")
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help=", ".join(CLAIMS))
@@ -272,7 +272,7 @@ def main() -> None:
         parser.error(f"no claim {', '.join(sorted(unknown))}: there are {', '.join(CLAIMS)}")
     use_threads(1)
     results: dict[str, dict[str, Any]] = {}
-    for name in given.sets:
+    for name in given.sets or SETS:
         log = Log(name, given.data, Settings(), given.events)
         for claim in given.claims or CLAIMS:
             results.setdefault(claim, {})[name] = CLAIMS[claim](log)
