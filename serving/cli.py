@@ -8,6 +8,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from models.threads import use_threads
 from serving.cli_data import datasets, replay
 from serving.cli_experiments import experiments
 from serving.cli_models import evaluate, train
@@ -61,11 +62,11 @@ def up(workers: int, api: bool) -> None:
 def worker(refresh: bool) -> None:
     """Run a worker: ingest, catalogue, profile and refresh agents. Start more for more throughput."""
     collect_seldom()
+    use_threads(1)  # a role that ranks shares its machine
     from serving.worker import make_worker
     from streams.app import run
 
     settings, logs = _prepare_role()
-    _rank_on_one_thread()
     run(make_worker(settings, logs, refresh_lists=refresh))
 
 
@@ -88,12 +89,12 @@ def trainer() -> None:
 def api(host: str | None, port: int | None) -> None:
     """Run the HTTP API: lists out, events and records in. Its own description is at /docs."""
     collect_seldom()
+    use_threads(1)
     from serving.api.app import serve
 
     settings, _ = _prepare_role(
         api={name: value for name, value in (("host", host), ("port", port)) if value is not None}
     )
-    _rank_on_one_thread()
     serve(settings)
 
 
@@ -136,13 +137,6 @@ def _prepare_role(**overrides: Any) -> tuple[Settings, dict[str, str]]:
 
     asyncio.run(wait_for_redis())
     return settings, topics.create(settings)
-
-
-def _rank_on_one_thread() -> None:
-    """A role that ranks shares its machine. The trainer computes nothing: a training is a process of its own."""
-    from models.threads import use_threads
-
-    use_threads(1)
 
 
 @main.group()

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from models.artefact import ArtefactStore
+from models.threads import use_threads
 from serving.cli_data import DATA, DATASET, REPORT
 from serving.console import err, out, tells_errors
 from serving.plots import can_draw, draw_evaluation
@@ -164,7 +165,6 @@ def _configured(config: Path | None) -> Settings:
 
 def _prepared(name: str, data: Path, threads: int, settings: Settings) -> Any:
     from models.compute import Compute
-    from models.threads import use_threads
     from streams.datasets import open_dataset
 
     try:
