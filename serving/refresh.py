@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -11,6 +12,11 @@ from serving.engine import Engine
 from streams.events import Cause, Recommendations, encode
 from streams.settings import Settings
 from streams.state import Store
+
+#: That a list came out empty is for want of likes as long as fewer items than this have any.
+_FEW_LIKED: Final = 1_000
+#: So many users whose list came out empty are kept in mind, the newest.
+_MOST_EMPTY: Final = 1_000
 
 #: Sends one list (or, with None, its withdrawal) to the recommendations topic; the inner awaitable is its arrival.
 Publish = Callable[[str, bytes | None], Awaitable[Awaitable[object]]]
@@ -46,11 +52,14 @@ class Refresh:
         self._engine = engine
         self._publish = publish
         self._sending: asyncio.Task[None] | None = None
+        self._empty: dict[str, int] = {}  # whose list came out empty, and how many items had been liked by then
         self.lists = 0
         self.delays_ms: list[float] = []
 
     async def settle(self, owed: list[Owed], tasks: asyncio.TaskGroup) -> None:
         """Have lists made for what several batches owe: each user one list, for the newest cause.
+
+        With them go lists for those whose list came out empty, once others have liked something more.
 
         The model, the catalogue and the trends are brought up to date before each micro-batch, so a new model is
         swapped in between two of them. While one is made, the lists of the last are sent and the states of the next are
@@ -60,9 +69,12 @@ class Refresh:
         for batch in owed:
             for user, cause in batch.causes.items():
                 causes[user] = _newer(causes.get(user), cause)
+            for user in batch.erased:
+                self._empty.pop(user, None)
+        await self._engine.take_changes()
+        causes = dict.fromkeys(self._fillable(), None) | causes
         users = list(causes)
         parts = [users[start : start + self._size] for start in range(0, len(users), self._size)]
-        await self._engine.take_changes()
         reading = tasks.create_task(self._engine.read(parts[0], publish=True)) if parts else None
         for at, part in enumerate(parts):
             assert reading is not None
@@ -72,10 +84,27 @@ class Refresh:
             if at:
                 await self._engine.take_changes()
             made = await self._engine.make({user: causes[user] for user in part}, states)
+            self._keep_empty(made)
             if self._sending is not None:
                 await self._sending
             self._sending = tasks.create_task(self._send(made))
         self._sending = tasks.create_task(self._acknowledge(owed, self._sending))
+
+    def _fillable(self) -> list[str]:
+        """Those whose list came out empty before the last item that somebody liked."""
+        if not self._empty:
+            return []
+        liked = len(self._engine.popular(_FEW_LIKED))
+        return [user for user, then in self._empty.items() if then < liked]
+
+    def _keep_empty(self, lists: Sequence[Recommendations]) -> None:
+        for made in lists:
+            self._empty.pop(made.user_id, None)
+        empty = [made.user_id for made in lists if not made.items]
+        if empty and (liked := len(self._engine.popular(_FEW_LIKED))) < _FEW_LIKED:
+            self._empty |= dict.fromkeys(empty, liked)
+            for user in list(self._empty)[:-_MOST_EMPTY]:
+                del self._empty[user]
 
     async def _send(self, lists: Sequence[Recommendations]) -> None:
         payloads = [(made.user_id, encode(made)) for made in lists]

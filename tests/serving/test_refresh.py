@@ -8,9 +8,12 @@ import pytest
 from serving.engine import Engine
 from serving.refresh import Owed, Refresh
 from streams.catalogue import Catalogue
+from streams.events import Event, encode
+from streams.ingest import Lane, ingest, read_batch
 from streams.settings import ListSettings, Settings
 from streams.state import Store
 from tests.conftest import MakeSettings
+from tests.streams import records
 
 
 class Topic:
@@ -100,3 +103,39 @@ def test_a_list_that_cannot_be_sent_ends_the_agent_and_nothing_is_acknowledged(m
         assert done == []
 
     on_bench(make_settings(), work)
+
+
+def test_a_list_that_came_out_empty_is_filled_once_somebody_else_has_liked_something(
+    make_settings: MakeSettings,
+) -> None:
+    settings = make_settings()
+
+    async def work(refresh: Refresh, topic: Topic) -> None:
+        store, lane = Store(settings), Lane()
+        catalogue = Catalogue(store)
+
+        async def settle(user: str, item: str, erased: tuple[str, ...] = ()) -> list[str]:
+            """Whose lists are sent when the user likes the item."""
+            offset = len(topic.arriving)
+            like = encode(Event(type="like", user_id=user, item_id=item, ts=1_000_000 + offset))
+            record = records.record(offset, like)
+            await ingest(await read_batch(records.batch([record]), catalogue, settings), "log", store, lane)
+            topic.sent.clear()
+            async with asyncio.TaskGroup() as tasks:
+                await refresh.settle([owed([], "", user, erased=erased)], tasks)
+                await asyncio.sleep(0.1)
+                topic.let_in(10)
+                await asyncio.sleep(0.1)
+                topic.let_in(10)
+            return sorted(topic.sent)
+
+        try:
+            assert await settle("ann", "film") == ["ann"], "there is nothing but what she has liked"
+            assert await settle("bob", "film") == ["bob"], "nothing else is liked"
+            assert await settle("eve", "film") == ["eve"]
+            assert await settle("cid", "play", erased=("eve",)) == ["(eve)", "ann", "bob", "cid"]
+            assert await settle("cid", "book") == ["cid"], "the others' lists are not empty any more"
+        finally:
+            await store.close()
+
+    on_bench(settings, work)
