@@ -23,10 +23,13 @@ def scores(ranks: Mapping[str, Ranks]) -> dict[str, float]:
     return metrics
 
 
-def verdict(mine: Ranks, theirs: Ranks, name: str) -> tuple[bool, str]:
+def verdict(mine: Ranks, theirs: Ranks, name: str, *, doubt: float = 0.0) -> tuple[bool, str]:
     """Whether the candidate is promoted, by its ranks (k,) and those of `name`, and why.
 
     Which of two is ahead on few events is partly chance, so the reason tells the difference's standard error as well.
+
+    Args:
+        doubt: the candidate may be behind by so many standard errors.
     """
     ours, others = gains(mine, LIST), gains(theirs, LIST)
     ours, others = (each if len(each) else np.zeros(1) for each in (ours, others))
@@ -36,4 +39,4 @@ def verdict(mine: Ranks, theirs: Ranks, name: str) -> tuple[bool, str]:
         f"ndcg@10 {ours.mean():.4f} against {others.mean():.4f} of {name}: {gain:+.4f} (give or take {error:.4f}) "
         f"on {len(mine)} events"
     )
-    return gain >= 0.0, why
+    return gain >= -doubt * error, why

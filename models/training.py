@@ -50,6 +50,9 @@ Floats = npt.NDArray[np.float32]
 
 _ITEMS_AT_ONCE: Final = 65_536
 _HELD_OUT_OF_NEW: Final = 0.4
+#: A successor may be behind by so many standard errors: it has learnt from more than the incumbent, and learns from the
+#: slice that the two are compared on before it serves.
+_DOUBT: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def train(
     ranks = {prefix: ranks_of_choices(course, rival, held_out, len(log)) for prefix, rival in rivals.items()}
     ranks[""] = np.concatenate(mine)
     in_service, rival = list(rivals.items())[-1]
-    promoted, why = verdict(ranks[""], ranks[in_service], rival.version)
+    promoted, why = verdict(ranks[""], ranks[in_service], rival.version, doubt=_DOUBT if before else 0.0)
     metrics = scores(ranks) | {"gate_events": float(len(ranks[""]))}
 
     progress("catching up", 0.9)

@@ -26,6 +26,14 @@ def test_the_one_that_is_behind_is_turned_down(lost: int, promoted: bool) -> Non
     assert "(give or take 0.1" in why
 
 
+@pytest.mark.parametrize(("lost", "promoted"), [(50, True), (54, True), (56, False), (60, False)])
+def test_a_successor_may_be_behind_by_what_chance_explains(lost: int, promoted: bool) -> None:
+    # the difference is 1 or -1 on each of 100 events: its standard error is a tenth, and five lost more make that
+    mine = np.where(np.arange(100) < lost, -1, 0)
+    assert verdict(mine, -1 - mine, "v7", doubt=1.0)[0] is promoted
+    assert verdict(mine, -1 - mine, "v7", doubt=0.0)[0] is (lost <= 50)
+
+
 def test_without_events_nothing_speaks_against_the_candidate() -> None:
     none = np.zeros(0, np.intp)
     assert verdict(none, none, "trending")[0]
