@@ -82,6 +82,16 @@ def test_the_example_that_is_not_told_the_moment_is_the_quick_one_in_all_else() 
     assert TrainingConfig.from_json(content).sequence == replace(QUICK, reads=("times",))
 
 
+def test_the_example_of_three_models_is_of_three_of_the_one_with_the_cosine() -> None:
+    examples = Path(__file__).parents[2] / "docs/examples"
+    one, three = (
+        TrainingConfig.from_json(json.loads((examples / f"ml-1m-{name}.json").read_bytes()))
+        for name in ("cosine", "three")
+    )
+    assert one.sequence.similarity == "cosine"
+    assert three == replace(one, members=3)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_what_is_asked_for_is_new_comes_later_and_was_not_trained_on(protocol: str) -> None:
     log = world.interactions(1000)
