@@ -1,5 +1,6 @@
 """Targets: where Kafka and Redis are, parsed from their URLs into plain values for the client libraries."""
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ _PROTOCOLS: Final[dict[str, SecurityProtocol]] = {
     "SASL_PLAINTEXT": "SASL_PLAINTEXT",
     "SASL_SSL": "SASL_SSL",
 }
+_AUTHORITY: Final = re.compile(r"(?<=://)[^/?#]*")
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _KAFKA_OPTIONS: Final = ("security_protocol", "sasl_mechanism", "ssl_cafile", "ssl_certfile", "ssl_keyfile")
 _REDIS_SCHEMES: Final = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
@@ -81,14 +83,16 @@ class KafkaTarget:
         Raises:
             ValueError: the URL is not of that form; the message holds no password.
         """
-        parts = _split(url)
+        # Python's later patches refuse a list of hosts with an address in brackets among them
+        authority = _AUTHORITY.search(url)
+        parts = _split(_AUTHORITY.sub("hosts", url, count=1))
         if parts.scheme != "kafka":
             raise ValueError("need kafka://host:port[,host:port] or embedded://")
         if parts.path not in ("", "/"):
             raise ValueError(
                 f"a Kafka URL has no path, but this one has {parts.path!r} (topics: MILLSTREAM_TOPIC_PREFIX)"
             )
-        login, _, hosts = parts.netloc.rpartition("@")
+        login, _, hosts = (authority.group() if authority else "").rpartition("@")
         servers = tuple(_server(host) for host in hosts.split(","))
         user, colon, password = login.partition(":")
         if bool(user) != bool(colon and password):
@@ -224,7 +228,8 @@ def _server(text: str, *, default_port: int = 9092) -> str:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, port = text, str(default_port)
-    if not host or (":" in host and not host.startswith("[")):
+    in_brackets = host.startswith("["), host.endswith("]")
+    if not host or any(in_brackets) != all(in_brackets) or (":" in host and not all(in_brackets)):
         raise ValueError(f"{text!r} is not a host:port (an IPv6 address goes in brackets: [::1]:{default_port})")
     if not port.isdigit() or not 0 < int(port) < 65_536:
         raise ValueError(f"{text!r}: the port must be a number from 1 to 65535")
