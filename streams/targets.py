@@ -228,8 +228,8 @@ def _server(text: str, *, default_port: int = 9092) -> str:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, port = text, str(default_port)
-    in_brackets = host.startswith("["), host.endswith("]")
-    if not host or any(in_brackets) != all(in_brackets) or (":" in host and not all(in_brackets)):
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not host or (not bracketed and any(mark in host for mark in ":[]")):
         raise ValueError(f"{text!r} is not a host:port (an IPv6 address goes in brackets: [::1]:{default_port})")
     if not port.isdigit() or not 0 < int(port) < 65_536:
         raise ValueError(f"{text!r}: the port must be a number from 1 to 65535")
