@@ -1,50 +1,59 @@
 """The sequence model taught and asked alone, on a log in which every interaction counts alike.
 
 So the published tables have it: each user's last interaction is left out, the model is taught all others, and then
-asked for it among all items that the user has not dealt with. There is no popularity, blend or ranker beside it.
+asked for it among all items that the user has not dealt with. Beside it counts the linear model, where it is told to;
+there is no popularity, blend or ranker.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.config import SequenceConfig
+from models.config import LinearConfig, SequenceConfig, TrainingConfig
 from models.contenders import Asks, Items, best_of
 from models.fitting import Lesson, fit_sequence
 from models.interactions import NO_ITEM, Interactions
 from models.labels import CONSUMING, POSITIVE
+from models.linear import LinearItems
 from models.sequence import SequenceModel
 from models.training import Course
 
 Floats = npt.NDArray[np.float32]
 
-#: For half an hour on two cores with MovieLens 1M. It reads what HSTU reads there: which items, in which order, when,
-#: and the moment that is asked about.
-QUICK: Final = SequenceConfig(
-    layers="hstu",
-    loss="softmax",
-    reads=("times", "moment"),
-    dim=64,
-    blocks=2,
-    heads=2,
-    length=200,
-    stretch=1,
-    dropout=0.2,
-    item_dropout=0.0,
-    batch_tokens=2048,
-    learning_rate=1e-3,
-    warmup=200,
-    weight_decay=0.1,
-    epochs=24,
-)
+
+def quick(config: TrainingConfig) -> TrainingConfig:
+    """For a quarter of an hour on two cores with MovieLens 1M.
+
+    It reads what HSTU reads there: which items, in which order, when, and the moment that is asked about.
+    """
+    sequence = SequenceConfig(
+        layers="hstu",
+        loss="softmax",
+        similarity="cosine",
+        reads=("times", "moment"),
+        dim=128,
+        blocks=2,
+        heads=2,
+        length=200,
+        stretch=1,
+        dropout=0.2,
+        item_dropout=0.0,
+        temperature=0.05,
+        batch_tokens=2048,
+        learning_rate=1e-3,
+        warmup=200,
+        weight_decay=0.1,
+        epochs=8,
+    )
+    return replace(
+        config, sequence=sequence, linear=LinearConfig(sitting_s=3600.0, examples=1_000_000, size=100, beside=0.7)
+    )
 
 
 def alike(log: Interactions) -> Interactions:
@@ -55,52 +64,48 @@ def alike(log: Interactions) -> Interactions:
 
 @dataclass(frozen=True)
 class Alone:
-    """The networks, and of each the vectors (rows, dim) of all items; what they make of an item is added up.
+    """The network and the vectors (rows, dim) of all items, and beside it the linear model, if it counts for anything.
 
-    Networks that differ by their seed alone err in different places, so that several find more than the best of them.
+    Both tell logarithms of chances, which are added up. They err in different places: what comes next to what the one
+    has to press into a few dimensions, and the other counts for each pair of items.
     """
 
-    members: list[tuple[SequenceModel, Floats]]
+    network: SequenceModel
+    vectors: Floats
+    linear: LinearItems | None
 
     @classmethod
     def taught(cls, course: Course, progress: Callable[[float], None]) -> Alone:
-        """As many as the course's configuration wants, each taught all of the course's targets, one after the other."""
-        wanted = course.config.members
-
-        def taught(member: int) -> tuple[SequenceModel, Floats]:
-            return _member(course, course.config.seed + member, lambda done: progress((member + done) / wanted))
-
-        return cls([taught(member) for member in range(wanted)])
+        """Taught all of the course's targets."""
+        config = course.config
+        torch.manual_seed(config.seed)
+        network = SequenceModel(
+            len(course.items), config.token_buckets, len(course.popularity.half_lives_s), config.sequence
+        )
+        lesson = Lesson(
+            course.histories,
+            course.content,
+            course.trends,
+            np.ones(len(course.targets), np.float32),
+            course.targets,
+            config.sequence.epochs,
+            math.inf,
+            np.random.default_rng(config.seed),
+            progress,
+            compute=course.compute,
+        )
+        fit_sequence(network, lesson)
+        with torch.no_grad():
+            vectors = network.of_items(torch.arange(len(course.items)), course.content).numpy()
+        every = np.ones(len(course.targets), dtype=bool)
+        return cls(network, vectors, course.linear(every) if config.linear.beside else None)
 
     def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
         """It is as old as its training."""
 
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
-        of_members = (
-            network.queries(asks.users, vectors) @ vectors.T + network.prior.now(asks.popularity)
-            for network, vectors in self.members
-        )
-        return best_of(functools.reduce(np.add, of_members), asks, n), None
-
-
-def _member(course: Course, seed: int, progress: Callable[[float], None]) -> tuple[SequenceModel, Floats]:
-    config = course.config
-    torch.manual_seed(seed)
-    network = SequenceModel(
-        len(course.items), config.token_buckets, len(course.popularity.half_lives_s), config.sequence
-    )
-    lesson = Lesson(
-        course.histories,
-        course.content,
-        course.trends,
-        np.ones(len(course.targets), np.float32),
-        course.targets,
-        config.sequence.epochs,
-        math.inf,
-        np.random.default_rng(seed),
-        progress,
-        compute=course.compute,
-    )
-    fit_sequence(network, lesson)
-    with torch.no_grad():
-        return network, network.of_items(torch.arange(len(course.items)), course.content).numpy()
+        scores = self.network.queries(asks.users, self.vectors) @ self.vectors.T
+        scores += self.network.prior.now(asks.popularity)
+        if self.linear is not None:
+            scores += self.linear.config.beside * self.linear.logarithms(asks.users, scores.shape[1])
+        return best_of(scores, asks, n), None

@@ -105,6 +105,40 @@ class NeighboursConfig:
 
 
 @dataclass(frozen=True)
+class LinearConfig:
+    """The linear model of sequences.
+
+    Attributes:
+        items: the most items that it knows, those dealt with most often; solving costs their number's third power.
+        least: how often an item must have been dealt with.
+        recent: a user's last so many actions count.
+        fading: the k-th last counts k to the power of -fading.
+        sitting_s: over 0, the same actions count once more, with weights of their own, less by a factor of e for each
+            so many seconds since then.
+        damping: of the regression; more draws weights nearer to 0.
+        examples: the newest so many are learnt from.
+        size: so many of an item's weights are kept, the largest.
+        beside: what the logarithm of its chances counts beside the sequence model's scores, where that is evaluated
+            alone (`loo`); what is in service learns how much it counts.
+    """
+
+    items: int = 5_000
+    least: int = 3
+    recent: int = 50
+    fading: float = 0.5
+    sitting_s: float = 0.0
+    damping: float = 300.0
+    examples: int = 200_000
+    size: int = 50
+    beside: float = 0.0
+
+    @property
+    def parts(self) -> int:
+        """How many weights each pair of items has."""
+        return 2 if self.sitting_s else 1
+
+
+@dataclass(frozen=True)
 class ClassicsConfig:
     """The classics that an evaluation compares with.
 
@@ -211,8 +245,6 @@ class TrainingConfig:
         replay_share: how many old events a fine-tune mixes in, for each new one.
         recency_half_life_s: event time after which an example counts half in training.
         least_weight: what the oldest examples still count.
-        members: so many sequence models, of seeds one apart, are taught and asked together where the model is evaluated
-            alone (`loo`); what is in service is always one.
         holidays: days of each year such as 12-25, or dates such as 2026-04-05, that the ranker is told the distance to.
         device: where the networks are taught: on the `cpu`, on a GPU (`cuda`), or with `auto` on a GPU if torch finds
             one. Rankers learn on the CPU, and all serve on it.
@@ -225,6 +257,7 @@ class TrainingConfig:
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
     towers: TowersConfig = field(default_factory=TowersConfig)
     neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
+    linear: LinearConfig = field(default_factory=LinearConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
     classics: ClassicsConfig = field(default_factory=ClassicsConfig)
@@ -244,14 +277,11 @@ class TrainingConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     time_budget_s: float = 600.0
-    members: int = 1
     holidays: tuple[str, ...] = ("01-01", "12-25")
     seed: int = 1
 
     def __post_init__(self) -> None:
         check(self.holidays)
-        if self.members < 1:
-            raise ValueError(f"members must be 1 or more, not {self.members}")
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrainingConfig:

@@ -17,6 +17,7 @@ from models.classics import Baseline, DecayedTrending, filled
 from models.interactions import NO_ITEM, Interactions
 from models.labels import POSITIVE
 from models.likes import Likes
+from models.linear import LinearItems
 from models.popularity import Popularity
 from models.recommender import Recommender
 from models.users import UserBatch
@@ -109,6 +110,19 @@ class Network:
         return best_of(queries @ vectors[:, :-1].T + vectors[:, -1], asks, n), None
 
 
+@dataclass
+class Linear:
+    """The linear model alone."""
+
+    model: LinearItems
+
+    def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
+        """It is as old as its training."""
+
+    def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
+        return best_of(self.model.logarithms(asks.users, len(asks.allowed)), asks, n), None
+
+
 class Classic:
     """A baseline that learns event by event, filled up with trending items.
 
@@ -193,9 +207,7 @@ def best_of(scores: Floats, asks: Asks, n: int) -> Items:
 
 def blend_alone(model: Recommender) -> Recommender:
     """The same recommender without its ranker's say."""
-    other = Recommender(
-        model.version, model.config, model.popularity, model.item_ids, model.networks, model.neighbours, model.blend
-    )
+    other = copy(model)
     if model.ranker is not None:
-        other.facts, other.ranker = model.facts, replace(model.ranker, share=0.0)
+        other.ranker = replace(model.ranker, share=0.0)
     return other

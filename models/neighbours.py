@@ -8,21 +8,19 @@ out which of them to trust. The similarity is the cosine of co-occurrence (Sarwa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from models.config import NeighboursConfig
+from models.similarities import Similarities
 from models.users import UserBatch
 
 Floats = npt.NDArray[np.float32]
 _MAX_PAIRS = 20_000_000
-#: Cells of a users-by-items table up to which it is filled; beyond, what is alike is sorted.
-_MAX_TABLE = 4_000_000
 #: Added to the summed similarities before the logarithm.
-_FLOOR = 0.2
+FLOOR: Final = np.float32(0.2)
 
 
 class Neighbours:
@@ -149,21 +147,7 @@ class Neighbours:
         of, places = np.nonzero(liked)
         rows = recent[of, places]
         near = self.items[rows]
-        held = near >= 0
-        cells = (of[:, None] * size + near)[held]
-        similarities = self.similarities(rows)[held]
-        if len(users) * size <= _MAX_TABLE:
-            table = np.bincount(cells, similarities, minlength=len(users) * size).astype(np.float32)
-            keys = np.flatnonzero(table != 0)  # of floats as they are it takes several times as long
-            return Similarities(size, keys, table.take(keys), table)
-        # cell and place make one integer, as that is quicker to sort than to order by
-        shift = len(cells).bit_length()
-        cells = np.sort((cells << shift) | np.arange(len(cells)))
-        similarities = similarities[cells & ((1 << shift) - 1)]
-        cells >>= shift
-        starts = np.flatnonzero(np.r_[True, cells[1:] != cells[:-1]]) if len(cells) else cells
-        summed = np.add.reduceat(similarities, starts, dtype=np.float64) if len(cells) else similarities
-        return Similarities(size, cells[starts], summed.astype(np.float32))
+        return Similarities.summed(of, near, self.similarities(rows), len(users), size)
 
     def nearest(self, row: int) -> tuple[npt.NDArray[np.int32], Floats]:
         """The items (r,) most like one, the nearest first, and how like it they are."""
@@ -190,41 +174,6 @@ class Neighbours:
         norms = 1.0 / np.sqrt(np.maximum(self.likes[rows], 1.0))
         found: Floats = self.counts[rows] * self._shrinking[self.items[rows]] * norms[:, None]
         return found
-
-
-@dataclass(frozen=True)
-class Similarities:
-    """How like items are to what each user of a batch liked last; 0 where not told.
-
-    Attributes:
-        size: item rows.
-        keys: int64 (m,), ascending: `user * size + item`.
-        values: float32 (m,).
-        table: float32 (B * size,) of all pairs, where these are few enough.
-    """
-
-    size: int
-    keys: npt.NDArray[np.int64]
-    values: Floats
-    table: Floats | None = None
-
-    def pairs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]:
-        """Users (m,), ascending, items (m,) and their similarities (m,)."""
-        users, items = np.divmod(self.keys, max(self.size, 1))
-        return users, items, self.values
-
-    def logarithms(self, users: npt.NDArray[np.integer], items: npt.NDArray[np.integer]) -> Floats:
-        """Those of the pairs (p,) as the blend reads them."""
-        wanted = users * self.size + items
-        values = np.zeros(len(users), np.float32)
-        if self.table is not None:
-            values = self.table.take(wanted)
-        elif len(self.keys):
-            at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-            told = self.keys[at] == wanted
-            values[told] = self.values[at[told]]
-        logs: Floats = np.log(values + np.float32(_FLOOR))
-        return logs
 
 
 def _window(likes: int, config: NeighboursConfig) -> int:

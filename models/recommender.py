@@ -22,7 +22,8 @@ from models.candidates import Candidates
 from models.config import TrainingConfig
 from models.features import ItemContent, TokenTable
 from models.index import VectorIndex, inner_products
-from models.neighbours import Neighbours
+from models.linear import LinearItems
+from models.neighbours import FLOOR, Neighbours
 from models.ordering import distinct
 from models.popularity import Popularity, PopularityConfig
 from models.prior import SHARE_FLOORS, log_shares
@@ -42,7 +43,7 @@ from models.users import UserBatch
 TRENDING_VERSION: Final = "trending"
 
 #: Of the models whose scores are features, the networks come first.
-_NETWORKS: Final = MODELS.index("neighbours")
+_NETWORKS: Final = MODELS.index("linear")
 _USERS_AT_ONCE = 64
 #: Cells of the users-by-items table that one slice of a batch may take.
 _MAX_CELLS = 1 << 25
@@ -86,6 +87,7 @@ class Recommender:
         facts: ItemFacts | None = None,
         ranker: Ranker | None = None,
         related: RelatedItems | None = None,
+        linear: LinearItems | None = None,
     ) -> None:
         self.version = version
         self.config = config
@@ -93,6 +95,7 @@ class Recommender:
         self.item_ids = list(item_ids)
         self.networks = networks
         self.neighbours = neighbours
+        self.linear = linear
         self._learnt_from = np.zeros(0, np.float32) if neighbours is None else neighbours.likes.copy()
         self.blend = blend or Blend.prior(popularity)
         self.facts = facts or ItemFacts(config.token_buckets)
@@ -214,8 +217,8 @@ class Recommender:
             ):
                 queries.append(with_prior(_queries(model.queries, users, index.vectors[:, :-1]), 1.0))
                 indexes.append(index)
-        near = None if self.neighbours is None else self.neighbours.near(users, size)
-        return Request(users, popularity, size, allowed[:size], table, most_seen, queries, indexes, near)
+        near, following = (None if each is None else each.near(users, size) for each in (self.neighbours, self.linear))
+        return Request(users, popularity, size, allowed[:size], table, most_seen, queries, indexes, near, following)
 
     def among(self, request: Request, proposals: Sequence[tuple[int, Proposals]]) -> Candidates:
         """The union of proposals, each with the bit of its source, with the features of each."""
@@ -258,12 +261,13 @@ class Recommender:
         networks = self.networks
         assert networks is not None, "only trained recommenders become artefacts"
         assert self.neighbours is not None
+        assert self.linear is not None
         assert len(self.item_ids) == self._trained, "the overlay is no part of an artefact"
         save_model(networks.sequence, str(folder / "sequence.safetensors"))
         save_model(networks.towers, str(folder / "two_tower.safetensors"))
         indexes = {"sequence": networks.sequence_index, "two_tower": networks.towers_index}
         tables: dict[str, npt.NDArray[Any]] = {name: index.vectors for name, index in indexes.items()}
-        tables |= self.neighbours.tables() | self.facts.tables()
+        tables |= self.neighbours.tables() | self.linear.tables() | self.facts.tables()
         if self.related is not None:
             tables |= self.related.tables()
         save_file(tables, folder / "tables.safetensors")
@@ -318,10 +322,13 @@ class Recommender:
                 ranker = Ranker.load(path, description["ranker"], config.token_buckets, config.ranker)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtefactError(f"{path}: not an artefact that this version can read: {error}") from error
+        linear = LinearItems.from_tables(tables, config.linear)
         neighbours = Neighbours.from_tables(tables, config.neighbours)
         networks = Networks(sequence.eval(), towers.eval(), indexes["sequence"], indexes["two_tower"])
         related = RelatedItems.from_tables(tables)
-        made = cls(manifest.version, config, popularity, item_ids, networks, neighbours, blend, facts, ranker, related)
+        made = cls(
+            manifest.version, config, popularity, item_ids, networks, neighbours, blend, facts, ranker, related, linear
+        )
         made.offsets = manifest.offsets
         return made
 
@@ -362,10 +369,12 @@ class Recommender:
         half_lives = len(popularity.config.half_lives_s)
         features = np.empty((len(MODELS) + 1 + len(SHARE_FLOORS) * half_lives, len(of)), dtype=np.float32)
         models = features[: len(MODELS)]
-        models[len(request.queries) :] = 0.0
+        models[len(request.queries) : _NETWORKS] = 0.0
         for place, (query, index) in enumerate(zip(request.queries, request.indexes, strict=True)):
             models[place] = inner_products(query[:, :-1], index.vectors[:, :-1], of, items)
-        models[_NETWORKS] = 0.0 if request.near is None else request.near.logarithms(of, items)
+        linear, chances, near = self.linear, request.next, request.near
+        models[_NETWORKS] = 0.0 if linear is None or chances is None else linear.lifts(chances, of, items)
+        models[_NETWORKS + 1] = 0.0 if near is None else near.logarithms(of, items, FLOOR)
         # the popular candidates are the yardstick: an item of which the models know nothing is as good as they are
         rows, place_of = distinct(items, len(popularity))
         shares = popularity.shares().take(rows, axis=0)

@@ -5,7 +5,7 @@ A source is asked for its quota, and proposes neither what may not be shown nor 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.index import VectorIndex
-from models.neighbours import Similarities
 from models.popularity import Popularity
+from models.similarities import Similarities
 from models.users import UserBatch
 
 Floats = npt.NDArray[np.float32]
@@ -52,7 +52,8 @@ class Request:
         most_seen: of so many items at most that holds for one user.
         queries: float32 (B, d + 1) each for `sequence` and `two_tower`, as their indexes are asked; empty without.
         indexes: what is asked.
-        near: the likeness of items to what each user liked last; None before there is a model.
+        near: the likeness of items to what each user liked last; None without neighbours.
+        next: how likely items come next by the linear model; None before there is a model.
     """
 
     users: UserBatch
@@ -64,6 +65,7 @@ class Request:
     queries: Sequence[Floats] = ()
     indexes: Sequence[VectorIndex] = ()
     near: Similarities | None = None
+    next: Similarities | None = None
 
     def usable(self, users: Rows, items: Rows) -> npt.NDArray[np.bool_]:
         """Whether each pair may be a candidate, (p,)."""
@@ -137,15 +139,17 @@ class Trending:
 
 
 @dataclass(frozen=True)
-class Neighbouring:
-    """The items most often liked together with what the user liked last."""
+class Spoken:
+    """The items that most speaks for, of what the user did last: by neighbours or by the linear model."""
 
-    name: str = "neighbours"
+    name: str
+    said: Callable[[Request], Similarities | None]
 
     def propose(self, request: Request, quota: int) -> Proposals:
-        if request.near is None:
+        said = self.said(request)
+        if said is None:
             return Proposals.none()
-        users, items, similarities = request.near.pairs()
+        users, items, similarities = said.pairs()
         usable = request.usable(users, items)
         users, items = users[usable], items[usable]
         starts = np.searchsorted(users, np.arange(len(request.users)))
@@ -162,7 +166,13 @@ class Neighbouring:
 
 
 #: The sources of every model, in the order of their bits.
-SOURCES: Final[tuple[Source, ...]] = (Nearest("sequence", 0), Nearest("two_tower", 1), Trending(), Neighbouring())
+SOURCES: Final[tuple[Source, ...]] = (
+    Nearest("sequence", 0),
+    Nearest("two_tower", 1),
+    Trending(),
+    Spoken("neighbours", lambda request: request.near),
+    Spoken("linear", lambda request: request.next),
+)
 
 
 def union(request: Request, proposals: Sequence[tuple[int, Proposals]]) -> tuple[Rows, Rows, npt.NDArray[np.uint32]]:

@@ -68,7 +68,7 @@ def evaluate(
     Offline, without Kafka and Redis: the same models, blend, ranker and ranking code as in service. Every list is made
     out of the whole catalogue. For loo, where no --config is given, the sequence model is that of docs/models.md.
     """
-    from models.alone import QUICK
+    from models.alone import quick
     from models.evaluation import MODELS
     from models.evaluation import evaluate as compare
     from streams.offline import training_data
@@ -84,7 +84,7 @@ def evaluate(
     settings = _configured(config)
     model = settings.model
     if protocol == "loo" and config is None:
-        model = replace(model, sequence=QUICK)
+        model = quick(model)
     dataset = _prepared(name, data, threads, settings)
     with _bar(f"reading {name}") as tell:
         read = training_data(dataset, settings.labels, on_event=lambda n: tell(f"{n:,} events", None))

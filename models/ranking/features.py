@@ -172,8 +172,8 @@ def _fill(
         out[filled : filled + len(block)] = block
         filled += len(block)
     column = _columns(popularity.config, facts.number_names)
-    if state.vectors is None:  # nothing is known of what the networks would have said
-        out[[column[f"{kind}{model}"] for model in MODELS[:2] for kind in ("", "rank_", "gap_")]] = np.nan
+    if state.vectors is None:  # nothing is known of what trained models would have said
+        out[[column[f"{kind}{model}"] for model in MODELS[:-1] for kind in ("", "rank_", "gap_")]] = np.nan
     slowest = feature_names(popularity.config)[-1]
     for gap, own in (("popularity", slowest), ("age", "age"), ("duration", "duration")):
         out[column[f"{gap}_gap"]] = np.abs(out[column[own]] - out[column[f"liked_{gap}"]])

@@ -13,7 +13,13 @@ from serving.dashboard import charts
 #: Where the dashboard is.
 PATH: Final = "/dashboard"
 #: The colour of each candidate source, alike on every page.
-SOURCES: Final = {"sequence": "#4f6bed", "two_tower": "#8b5cf6", "neighbours": "#0ea5a0", "trending": "#e08a3c"}
+SOURCES: Final = {
+    "sequence": "#4f6bed",
+    "two_tower": "#8b5cf6",
+    "linear": "#c2557a",
+    "neighbours": "#0ea5a0",
+    "trending": "#e08a3c",
+}
 OTHER: Final = "#8a94a6"
 
 

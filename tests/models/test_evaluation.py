@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.alone import QUICK
+from models.alone import quick
 from models.config import Reading, TrainingConfig
 from models.contenders import Asks, Classic, Contender, Floats, Items
 from models.evaluation import MODELS, PROTOCOLS, Fold, answers, contender, evaluate, folds
@@ -77,19 +77,16 @@ def test_left_out_one_by_one_the_sequence_model_is_taught_and_asked_alone() -> N
     assert table["sequence"]["ndcg_at_10"] > 1.3 * table["trending"]["ndcg_at_10"] > 0
 
 
-def test_the_example_that_is_not_told_the_moment_is_the_quick_one_in_all_else() -> None:
-    content = json.loads((Path(__file__).parents[2] / "docs/examples/ml-1m-untold.json").read_bytes())
-    assert TrainingConfig.from_json(content).sequence == replace(QUICK, reads=("times",))
-
-
-def test_the_example_of_three_models_is_of_three_of_the_one_with_the_cosine() -> None:
+def test_the_examples_are_what_the_docs_call_them() -> None:
     examples = Path(__file__).parents[2] / "docs/examples"
-    one, three = (
-        TrainingConfig.from_json(json.loads((examples / f"ml-1m-{name}.json").read_bytes()))
-        for name in ("cosine", "three")
+    best, untold = (
+        TrainingConfig.from_json(json.loads((examples / f"{name}.json").read_bytes()))
+        for name in ("ml-1m", "ml-1m-untold")
     )
-    assert one.sequence.similarity == "cosine"
-    assert three == replace(one, members=3)
+    shipped = quick(TrainingConfig())
+    assert best == replace(shipped, sequence=replace(shipped.sequence, dropout=0.3, epochs=24))
+    assert untold.sequence.reads == ("times",)
+    assert not untold.linear.beside, "where it reads how long ago things were, it is told the moment"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

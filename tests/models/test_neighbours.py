@@ -92,10 +92,10 @@ def test_a_user_is_near_to_what_goes_with_the_last_likes(monkeypatch: pytest.Mon
     users.items[0, -2:] = [2, 4]
     users.strengths[0, -2:] = [0.9, 0.1]
     for table in (0, 1 << 20):  # sorted, and in a table
-        monkeypatch.setattr("models.neighbours._MAX_TABLE", table)
+        monkeypatch.setattr("models.similarities._MAX_TABLE", table)
         near = made.near(users, 8)
         of, items, similarities = near.pairs()
         assert (of.tolist(), items.tolist()) == ([0], [3]), "item 4 was not liked"
-        logs = near.logarithms(np.array([0, 0, 1]), np.array([3, 2, 3]))
+        logs = near.logarithms(np.array([0, 0, 1]), np.array([3, 2, 3]), np.float32(0.2))
         assert logs[0] == pytest.approx(np.log(similarities[0] + 0.2))
         assert logs[1] == logs[2] == pytest.approx(np.log(0.2))
