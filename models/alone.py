@@ -51,9 +51,8 @@ def quick(config: TrainingConfig) -> TrainingConfig:
         weight_decay=0.1,
         epochs=8,
     )
-    return replace(
-        config, sequence=sequence, linear=LinearConfig(sitting_s=3600.0, examples=1_000_000, size=100, beside=0.7)
-    )
+    linear = LinearConfig(recent=50, sitting_s=3600.0, damping=300.0, examples=1_000_000, size=100, beside=0.7)
+    return replace(config, sequence=sequence, linear=linear)
 
 
 def alike(log: Interactions) -> Interactions:

@@ -124,10 +124,10 @@ class LinearConfig:
 
     items: int = 5_000
     least: int = 3
-    recent: int = 50
+    recent: int = 30
     fading: float = 0.5
     sitting_s: float = 0.0
-    damping: float = 300.0
+    damping: float = 1000.0
     examples: int = 200_000
     size: int = 50
     beside: float = 0.0
