@@ -11,8 +11,9 @@ from typing import get_args
 import numpy as np
 import torch
 
+from models.blend import feature_names
 from models.candidates import Candidates
-from models.config import SequenceConfig, TowerReading, TowersConfig, TrainingConfig
+from models.config import LinearConfig, SequenceConfig, TowerReading, TowersConfig, TrainingConfig
 from models.features import profile_tokens
 from models.interactions import DEVICES
 from models.neighbours import Neighbours
@@ -90,7 +91,9 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
     profile = b'{"user_id":"u1","categorical":{"country":["KR"]}}'
     sequence = SequenceConfig(reads=("content", "actions", "gaps", "moment", "user"))
     towers = TowersConfig(reads=get_args(TowerReading))
-    config = TrainingConfig(sequence, towers, histogram_half_life_s=settings.ingest.histogram_half_life_s)
+    linear = LinearConfig(least=1, sitting_s=3600.0, damping=1.0)
+    half_life_s = settings.ingest.histogram_half_life_s
+    config = TrainingConfig(sequence, towers, linear=linear, histogram_half_life_s=half_life_s)
 
     log = SampleLog(tmp_path)
     log.append("log", 0, len(raws), [(decode_event(raw), raw, NOW) for raw in raws])
@@ -102,6 +105,13 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
     def nobody() -> Neighbours:
         """Neighbours that have everything to follow, of users whose every action counts."""
         return Neighbours.none(replace(config.neighbours, liked=0.0))
+
+    def recommender() -> Recommender:
+        """What is compared, as of just before the visits that are asked about."""
+        until = int(asked[0])
+        known = np.arange(len(interactions)) < until
+        item_ids, facts, linear = course.histories.log.item_ids, course.facts_before(until), course.linear(known)
+        return Recommender("", config, settings.popularity, item_ids, None, nobody(), facts=facts, linear=linear)
 
     async def served() -> tuple[UserBatch, np.ndarray, Candidates]:
         """The users after their visit, the features of all items for each, and which candidates these are."""
@@ -116,8 +126,7 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
             trends = Trends(store, settings)
             await trends.sync()
             await known.sync()
-            model = Recommender("", config, settings.popularity, course.histories.log.item_ids, None, nobody())
-            model.facts = course.facts_before(int(asked[0]))
+            model = recommender()
             ranker = Ranker(model, known, trends, settings)
             users = [interactions.user_ids[code] for code in interactions.user[asked]]
             states = await store.read_users(users, length=50, histogram=config.histogram_size)
@@ -143,14 +152,17 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
     )
     course = Course.over(data, config, settings.popularity, [])
     met, mine, candidates = asyncio.run(served())
-    facts = course.facts_before(int(asked[0]))
     popularity = popularity_before(course.histories.log, int(asked[0]), settings.popularity, ITEMS)
-    model = Recommender("", config, settings.popularity, course.histories.log.item_ids, None, nobody(), facts=facts)
+    model = recommender()
+    facts = model.facts
     assert model.neighbours is not None
     course.likes.follow(model.neighbours, 0, int(asked[0]))
     learnt = course.histories.before(asked)
     theirs, others = described(model, learnt, popularity, facts)
     np.testing.assert_array_equal(candidates.items, others.items)
+    np.testing.assert_allclose(candidates.features, others.features, rtol=1e-4, atol=1e-4)
+    lifts = candidates.features[:, feature_names(settings.popularity).index("linear")]
+    assert len(np.unique(lifts)) > 10, "linear tells nothing apart"
     for column, name in enumerate(names(settings.popularity, facts.number_names)):
         np.testing.assert_allclose(mine[:, column], theirs[:, column], rtol=1e-4, atol=1e-4, err_msg=name)
     told = {name: mine[:, index] for index, name in enumerate(names(settings.popularity, facts.number_names))}
