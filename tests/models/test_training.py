@@ -95,6 +95,20 @@ def test_a_fine_tune_takes_in_new_items_and_keeps_every_row(trained: tuple[Path,
     assert "i95" in after.item_ids
 
 
+def test_a_fine_tune_puts_a_linear_model_into_service_that_knows_the_newest(
+    trained: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    log = world.interactions(events=2400, items=93)
+    run(log, tmp_path / "next", kind="fine-tune", incumbent=trained[0])
+    before, after = (Recommender.load(path).linear for path in (trained[0], tmp_path / "next"))
+    assert before is not None
+    assert after is not None
+    anew = Course.over(world.data(log), world.SMALL, PopularityConfig(), []).linear(np.ones(len(log), bool))
+    for name, table in after.tables().items():
+        np.testing.assert_array_equal(table, anew.tables()[name])
+    assert set(before.rows.tolist()) < set(after.rows.tolist())
+
+
 def test_a_model_worse_than_the_one_in_service_is_not_promoted(trained: tuple[Path, Outcome], tmp_path: Path) -> None:
     out, _ = trained
     ignorant = replace(
