@@ -1,8 +1,8 @@
 """The sequence model taught and asked alone, on a log in which every interaction counts alike.
 
 So the published tables have it: each user's last interaction is left out, the model is taught all others, and then
-asked for it among all items that the user has not dealt with. Beside it counts the linear model, where it is told to;
-there is no popularity, blend or ranker.
+asked for it among all items that the user has not dealt with. Beside it counts SLIST, where it is told to; there is no
+popularity, blend or ranker.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.config import LinearConfig, SequenceConfig, TrainingConfig
+from models.config import SequenceConfig, SlistConfig, TrainingConfig
 from models.contenders import Asks, Items, best_of
 from models.fitting import Lesson, fit_sequence
 from models.interactions import NO_ITEM, Interactions
 from models.labels import CONSUMING, POSITIVE
-from models.linear import LinearItems
 from models.sequence import SequenceModel
+from models.slist import Slist
 from models.training import Course
 
 Floats = npt.NDArray[np.float32]
@@ -51,8 +51,8 @@ def quick(config: TrainingConfig) -> TrainingConfig:
         weight_decay=0.1,
         epochs=8,
     )
-    linear = LinearConfig(recent=50, sitting_s=3600.0, damping=300.0, examples=1_000_000, size=100, beside=0.7)
-    return replace(config, sequence=sequence, linear=linear)
+    slist = SlistConfig(recent=50, sitting_s=3600.0, damping=300.0, examples=1_000_000, size=100, beside=0.7)
+    return replace(config, sequence=sequence, slist=slist)
 
 
 def alike(log: Interactions) -> Interactions:
@@ -63,7 +63,7 @@ def alike(log: Interactions) -> Interactions:
 
 @dataclass(frozen=True)
 class Alone:
-    """The network and the vectors (rows, dim) of all items, and beside it the linear model, if it counts for anything.
+    """The network and the vectors (rows, dim) of all items, and beside it SLIST, if it counts for anything.
 
     Both tell logarithms of chances, which are added up. They err in different places: what comes next to what the one
     has to press into a few dimensions, and the other counts for each pair of items.
@@ -71,7 +71,7 @@ class Alone:
 
     network: SequenceModel
     vectors: Floats
-    linear: LinearItems | None
+    slist: Slist | None
 
     @classmethod
     def taught(cls, course: Course, progress: Callable[[float], None]) -> Alone:
@@ -97,7 +97,7 @@ class Alone:
         with torch.no_grad():
             vectors = network.of_items(torch.arange(len(course.items)), course.content).numpy()
         every = np.ones(len(course.targets), dtype=bool)
-        return cls(network, vectors, course.linear(every) if config.linear.beside else None)
+        return cls(network, vectors, course.slist(every) if config.slist.beside else None)
 
     def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
         """It is as old as its training."""
@@ -105,6 +105,6 @@ class Alone:
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
         scores = self.network.queries(asks.users, self.vectors) @ self.vectors.T
         scores += self.network.prior.now(asks.popularity)
-        if self.linear is not None:
-            scores += self.linear.config.beside * self.linear.logarithms(asks.users, scores.shape[1])
+        if self.slist is not None:
+            scores += self.slist.config.beside * self.slist.logarithms(asks.users, scores.shape[1])
         return best_of(scores, asks, n), None

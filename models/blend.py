@@ -23,15 +23,15 @@ Floats = npt.NDArray[np.float32]
 _LEAST_SPREAD = 0.3
 
 #: The models whose scores are features; all but the last are as of the training.
-MODELS = ("sequence", "two_tower", "linear", "neighbours")
+MODELS = ("sequence", "two_tower", "slist", "neighbours")
 
 
 def feature_names(popularity: PopularityConfig) -> tuple[str, ...]:
     """The features of a candidate.
 
-    `sequence` and `two_tower` are the networks' scores, `linear` is the linear model's lift and `neighbours` the
-    logarithm of the summed similarities, each as the excess over what the popular candidates have; a network's times
-    the trust in the item: it cannot tell good from bad of what it has hardly met. `fresh` is what the trust lacks to 1;
+    `sequence` and `two_tower` are the networks' scores, `slist` is SLIST's lift and `neighbours` the logarithm of the
+    summed similarities, each as the excess over what the popular candidates have; a network's times the trust in the
+    item: it cannot tell good from bad of what it has hardly met. `fresh` is what the trust lacks to 1;
     `share_…` is the logarithm of the item's share of all positives, decayed at that half-life, above that floor.
     """
     shares = (f"share_{half_life:g}s_{floor:g}" for floor in SHARE_FLOORS for half_life in popularity.half_lives_s)
@@ -87,7 +87,7 @@ class Blend:
     def prior(cls, popularity: PopularityConfig) -> Blend:
         """Weights for when nothing has been learnt: more for a longer half-life, as its shares rest on more events."""
         names = feature_names(popularity)
-        given = {"sequence": 0.3, "two_tower": 0.3, "neighbours": 6.0, "linear": 0.3, "fresh": 0.5}
+        given = {"sequence": 0.3, "two_tower": 0.3, "neighbours": 6.0, "slist": 0.3, "fresh": 0.5}
         shares = [name for name in names if name.endswith(f"s_{SHARE_FLOORS[-1]:g}")]
         firmness = (np.argsort(np.argsort(popularity.half_lives_s)) + 1.0) ** 2
         given |= dict(zip(shares, (firmness / firmness.sum()).tolist(), strict=True))

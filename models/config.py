@@ -105,8 +105,8 @@ class NeighboursConfig:
 
 
 @dataclass(frozen=True)
-class LinearConfig:
-    """The linear model of sequences.
+class SlistConfig:
+    """SLIST, the linear model of sequences.
 
     Attributes:
         items: the most items that it knows, those dealt with most often; solving costs their number's third power.
@@ -257,7 +257,7 @@ class TrainingConfig:
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
     towers: TowersConfig = field(default_factory=TowersConfig)
     neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
-    linear: LinearConfig = field(default_factory=LinearConfig)
+    slist: SlistConfig = field(default_factory=SlistConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
     classics: ClassicsConfig = field(default_factory=ClassicsConfig)

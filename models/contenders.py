@@ -17,9 +17,9 @@ from models.classics import Baseline, DecayedTrending, filled
 from models.interactions import NO_ITEM, Interactions
 from models.labels import POSITIVE
 from models.likes import Likes
-from models.linear import LinearItems
 from models.popularity import Popularity
 from models.recommender import Recommender
+from models.slist import Slist
 from models.users import UserBatch
 
 Items = npt.NDArray[np.int32]
@@ -111,10 +111,10 @@ class Network:
 
 
 @dataclass
-class Linear:
-    """The linear model alone."""
+class SlistAlone:
+    """SLIST alone."""
 
-    model: LinearItems
+    model: Slist
 
     def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
         """It is as old as its training."""

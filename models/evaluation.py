@@ -23,7 +23,7 @@ from models import list_metrics as lm
 from models.alone import Alone, alike
 from models.classics import DecayedTrending, ItemItem
 from models.config import TrainingConfig
-from models.contenders import Asks, Classic, Contender, Linear, Network, SegmentTrending, System, blend_alone
+from models.contenders import Asks, Classic, Contender, Network, SegmentTrending, SlistAlone, System, blend_alone
 from models.interactions import Interactions
 from models.matrix_contenders import ContentBased, FactorsBySGD, UserUser, WeightedALS
 from models.metrics import bootstrap_interval
@@ -36,7 +36,7 @@ Protocol = Literal["prequential", "temporal", "rolling", "loo"]
 PROTOCOLS: Final[tuple[str, ...]] = get_args(Protocol)
 #: The models that can be evaluated, in the order of the table.
 MODELS: Final = (
-    *("system", "blend", "sequence", "two_tower", "linear"),
+    *("system", "blend", "sequence", "two_tower", "slist"),
     *("trending", "segment_trending", "item_item", "user_user", "als", "sgd", "content"),
 )
 _TRAINED: Final = frozenset({"system", "blend", "sequence", "two_tower"})
@@ -247,7 +247,7 @@ def contender(name: str, course: Course, fold: Fold, model: Recommender | None, 
     log, items = course.histories.log, len(course.items)
     liked = course.targets & fold.training
     made: Mapping[str, Callable[[], Contender]] = {
-        "linear": lambda: Linear(course.linear(fold.training)),
+        "slist": lambda: SlistAlone(course.slist(fold.training)),
         "trending": lambda: Classic(half_life),
         "item_item": lambda: Classic(half_life, ItemItem()),
         "segment_trending": lambda: SegmentTrending(half_life, course.histories.profiles, items),

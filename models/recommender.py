@@ -22,7 +22,6 @@ from models.candidates import Candidates
 from models.config import TrainingConfig
 from models.features import ItemContent, TokenTable
 from models.index import VectorIndex, inner_products
-from models.linear import LinearItems
 from models.neighbours import FLOOR, Neighbours
 from models.ordering import distinct
 from models.popularity import Popularity, PopularityConfig
@@ -37,13 +36,14 @@ from models.reasons import because
 from models.related import RelatedItems
 from models.retrieval import SOURCES, Proposals, Request, union
 from models.sequence import SequenceModel
+from models.slist import Slist
 from models.towers import TwoTowers
 from models.users import UserBatch
 
 TRENDING_VERSION: Final = "trending"
 
 #: Of the models whose scores are features, the networks come first.
-_NETWORKS: Final = MODELS.index("linear")
+_NETWORKS: Final = MODELS.index("slist")
 _USERS_AT_ONCE = 64
 #: Cells of the users-by-items table that one slice of a batch may take.
 _MAX_CELLS = 1 << 25
@@ -87,7 +87,7 @@ class Recommender:
         facts: ItemFacts | None = None,
         ranker: Ranker | None = None,
         related: RelatedItems | None = None,
-        linear: LinearItems | None = None,
+        slist: Slist | None = None,
     ) -> None:
         self.version = version
         self.config = config
@@ -95,7 +95,7 @@ class Recommender:
         self.item_ids = list(item_ids)
         self.networks = networks
         self.neighbours = neighbours
-        self.linear = linear
+        self.slist = slist
         self._learnt_from = np.zeros(0, np.float32) if neighbours is None else neighbours.likes.copy()
         self.blend = blend or Blend.prior(popularity)
         self.facts = facts or ItemFacts(config.token_buckets)
@@ -217,7 +217,7 @@ class Recommender:
             ):
                 queries.append(with_prior(_queries(model.queries, users, index.vectors[:, :-1]), 1.0))
                 indexes.append(index)
-        near, following = (None if each is None else each.near(users, size) for each in (self.neighbours, self.linear))
+        near, following = (None if each is None else each.near(users, size) for each in (self.neighbours, self.slist))
         return Request(users, popularity, size, allowed[:size], table, most_seen, queries, indexes, near, following)
 
     def among(self, request: Request, proposals: Sequence[tuple[int, Proposals]]) -> Candidates:
@@ -261,13 +261,13 @@ class Recommender:
         networks = self.networks
         assert networks is not None, "only trained recommenders become artefacts"
         assert self.neighbours is not None
-        assert self.linear is not None
+        assert self.slist is not None
         assert len(self.item_ids) == self._trained, "the overlay is no part of an artefact"
         save_model(networks.sequence, str(folder / "sequence.safetensors"))
         save_model(networks.towers, str(folder / "two_tower.safetensors"))
         indexes = {"sequence": networks.sequence_index, "two_tower": networks.towers_index}
         tables: dict[str, npt.NDArray[Any]] = {name: index.vectors for name, index in indexes.items()}
-        tables |= self.neighbours.tables() | self.linear.tables() | self.facts.tables()
+        tables |= self.neighbours.tables() | self.slist.tables() | self.facts.tables()
         if self.related is not None:
             tables |= self.related.tables()
         save_file(tables, folder / "tables.safetensors")
@@ -322,12 +322,12 @@ class Recommender:
                 ranker = Ranker.load(path, description["ranker"], config.token_buckets, config.ranker)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtefactError(f"{path}: not an artefact that this version can read: {error}") from error
-        linear = LinearItems.from_tables(tables, config.linear)
+        slist = Slist.from_tables(tables, config.slist)
         neighbours = Neighbours.from_tables(tables, config.neighbours)
         networks = Networks(sequence.eval(), towers.eval(), indexes["sequence"], indexes["two_tower"])
         related = RelatedItems.from_tables(tables)
         made = cls(
-            manifest.version, config, popularity, item_ids, networks, neighbours, blend, facts, ranker, related, linear
+            manifest.version, config, popularity, item_ids, networks, neighbours, blend, facts, ranker, related, slist
         )
         made.offsets = manifest.offsets
         return made
@@ -372,8 +372,8 @@ class Recommender:
         models[len(request.queries) : _NETWORKS] = 0.0
         for place, (query, index) in enumerate(zip(request.queries, request.indexes, strict=True)):
             models[place] = inner_products(query[:, :-1], index.vectors[:, :-1], of, items)
-        linear, chances, near = self.linear, request.next, request.near
-        models[_NETWORKS] = 0.0 if linear is None or chances is None else linear.lifts(chances, of, items)
+        slist, chances, near = self.slist, request.next, request.near
+        models[_NETWORKS] = 0.0 if slist is None or chances is None else slist.lifts(chances, of, items)
         models[_NETWORKS + 1] = 0.0 if near is None else near.logarithms(of, items, FLOOR)
         # the popular candidates are the yardstick: an item of which the models know nothing is as good as they are
         rows, place_of = distinct(items, len(popularity))

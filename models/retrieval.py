@@ -53,7 +53,7 @@ class Request:
         queries: float32 (B, d + 1) each for `sequence` and `two_tower`, as their indexes are asked; empty without.
         indexes: what is asked.
         near: the likeness of items to what each user liked last; None without neighbours.
-        next: how likely items come next by the linear model; None before there is a model.
+        next: how likely items come next by SLIST; None before there is a model.
     """
 
     users: UserBatch
@@ -140,7 +140,7 @@ class Trending:
 
 @dataclass(frozen=True)
 class Spoken:
-    """The items that most speaks for, of what the user did last: by neighbours or by the linear model."""
+    """The items that most speaks for, of what the user did last: by neighbours or by SLIST."""
 
     name: str
     said: Callable[[Request], Similarities | None]
@@ -171,7 +171,7 @@ SOURCES: Final[tuple[Source, ...]] = (
     Nearest("two_tower", 1),
     Trending(),
     Spoken("neighbours", lambda request: request.near),
-    Spoken("linear", lambda request: request.next),
+    Spoken("slist", lambda request: request.next),
 )
 
 

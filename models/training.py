@@ -30,7 +30,6 @@ from models.index import IndexRefused, VectorIndex
 from models.inference.skew import Spread
 from models.interactions import NO_ITEM, Interactions
 from models.likes import Likes
-from models.linear import LinearItems
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
 from models.prequential import popularity_before, targets_of
@@ -43,6 +42,7 @@ from models.recommender import Networks, Recommender, with_prior
 from models.rehearsal import Studied, ranks_of_choices, study
 from models.related import RelatedItems
 from models.sequence import SequenceModel
+from models.slist import Slist
 from models.towers import TwoTowers
 from models.users import Histories
 
@@ -124,9 +124,9 @@ def train(
     losses = course.fit(networks, counted, fine=fine, budget_s=0.8 * config.time_budget_s, rng=rng, progress=progress)
 
     progress("building the index", 0.7)
-    # a fine-tune compares with the linear model that it has, as good as one that knows a little more
-    known = before.linear if fine and before is not None else None
-    candidate = course.recommender(version, networks, Blend.prior(popularity), held_out, linear=known)
+    # a fine-tune is compared with the SLIST that it goes on from, and puts one that knows all into service
+    known = before.slist if fine and before is not None else None
+    candidate = course.recommender(version, networks, Blend.prior(popularity), held_out, slist=known)
     progress("learning the blend", 0.75)
     start = before if fine and before is not None and _same_ranking(before, candidate) else None
     studied = study(course, candidate, held_out, start.blend if start else None)
@@ -338,12 +338,12 @@ class Course:
         blend: Blend,
         stop: int,
         ranker: Ranker | None = None,
-        linear: LinearItems | None = None,
+        slist: Slist | None = None,
     ) -> Recommender:
         """The networks with their items' vectors and indexes, and the neighbours, as of log row `stop`.
 
         Args:
-            linear: the linear model, where it is not to be learnt anew.
+            slist: the one to take, where it is not to be learnt anew.
 
         Raises:
             IndexRefused: an index stays below its recall floor.
@@ -378,7 +378,7 @@ class Course:
             blend,
             self.facts_before(stop),
             ranker,
-            linear=linear or self.linear(np.arange(len(log)) < stop),
+            slist=slist or self.slist(np.arange(len(log)) < stop),
         )
 
     def facts_before(self, stop: int) -> ItemFacts:
@@ -389,9 +389,9 @@ class Course:
         """Who goes with whom as of log row `stop`."""
         return self.likes.counted(stop, self.config.neighbours)
 
-    def linear(self, known: npt.NDArray[np.bool_]) -> LinearItems:
+    def slist(self, known: npt.NDArray[np.bool_]) -> Slist:
         """What comes after what, learnt from log rows `known` (len(log),)."""
-        return LinearItems.learnt(self.histories, self.targets, known, self.config.linear)
+        return Slist.learnt(self.histories, self.targets, known, self.config.slist)
 
     @torch.no_grad()
     def _vectors(self, encode: Callable[[torch.Tensor, TokenTable], torch.Tensor]) -> Floats:
@@ -427,7 +427,7 @@ def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityCon
 def _same_networks(one: TrainingConfig, other: TrainingConfig) -> bool:
     of_sequence = ("layers", "similarity", "reads", "dim", "blocks", "heads", "length", "temperature", "next_action")
     parts = {"sequence": of_sequence, "towers": ("reads", "dim", "hidden", "temperature")}
-    return one.linear == other.linear and all(
+    return one.slist == other.slist and all(
         getattr(getattr(one, part), name) == getattr(getattr(other, part), name)
         for part, named in parts.items()
         for name in named

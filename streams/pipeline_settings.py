@@ -103,7 +103,7 @@ class PipelineSettings(Section):
         {
             "sequence": 100,
             "two_tower": 100,
-            "linear": 100,
+            "slist": 100,
             "trending": 100,
             "neighbours": 100,
             "segment_trending": 50,

@@ -16,7 +16,7 @@ PATH: Final = "/dashboard"
 SOURCES: Final = {
     "sequence": "#4f6bed",
     "two_tower": "#8b5cf6",
-    "linear": "#c2557a",
+    "slist": "#c2557a",
     "neighbours": "#0ea5a0",
     "trending": "#e08a3c",
 }

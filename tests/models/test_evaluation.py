@@ -54,12 +54,12 @@ def test_every_protocol_can_be_asked(protocol: str) -> None:
         world.SMALL,
         popularity=PopularityConfig(),
         protocol=protocol,  # type: ignore[arg-type]
-        models=("trending", "item_item", "user_user", "linear"),
+        models=("trending", "item_item", "user_user", "slist"),
         progress=lambda _stage, _done: None,
     )
     assert report["asks"] > 20
     table = report["models"]
-    assert min(table[name]["ndcg_at_10"] for name in ("user_user", "linear")) > table["trending"]["ndcg_at_10"] > 0
+    assert min(table[name]["ndcg_at_10"] for name in ("user_user", "slist")) > table["trending"]["ndcg_at_10"] > 0
 
 
 def test_left_out_one_by_one_the_sequence_model_is_taught_and_asked_alone() -> None:
@@ -87,7 +87,7 @@ def test_the_examples_are_what_the_docs_call_them() -> None:
     shipped = quick(TrainingConfig())
     assert best == replace(shipped, sequence=replace(shipped.sequence, dropout=0.3, epochs=24))
     assert untold.sequence.reads == ("times",)
-    assert not untold.linear.beside, "where it reads how long ago things were, it is told the moment"
+    assert not untold.slist.beside, "where it reads how long ago things were, it is told the moment"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

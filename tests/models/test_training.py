@@ -100,10 +100,10 @@ def test_a_fine_tune_puts_a_linear_model_into_service_that_knows_the_newest(
 ) -> None:
     log = world.interactions(events=2400, items=93)
     run(log, tmp_path / "next", kind="fine-tune", incumbent=trained[0])
-    before, after = (Recommender.load(path).linear for path in (trained[0], tmp_path / "next"))
+    before, after = (Recommender.load(path).slist for path in (trained[0], tmp_path / "next"))
     assert before is not None
     assert after is not None
-    anew = Course.over(world.data(log), world.SMALL, PopularityConfig(), []).linear(np.ones(len(log), bool))
+    anew = Course.over(world.data(log), world.SMALL, PopularityConfig(), []).slist(np.ones(len(log), bool))
     for name, table in after.tables().items():
         np.testing.assert_array_equal(table, anew.tables()[name])
     assert set(before.rows.tolist()) < set(after.rows.tolist())

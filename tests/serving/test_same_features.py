@@ -13,7 +13,7 @@ import torch
 
 from models.blend import feature_names
 from models.candidates import Candidates
-from models.config import LinearConfig, SequenceConfig, TowerReading, TowersConfig, TrainingConfig
+from models.config import SequenceConfig, SlistConfig, TowerReading, TowersConfig, TrainingConfig
 from models.features import profile_tokens
 from models.interactions import DEVICES
 from models.neighbours import Neighbours
@@ -91,9 +91,9 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
     profile = b'{"user_id":"u1","categorical":{"country":["KR"]}}'
     sequence = SequenceConfig(reads=("content", "actions", "gaps", "moment", "user"))
     towers = TowersConfig(reads=get_args(TowerReading))
-    linear = LinearConfig(least=1, sitting_s=3600.0, damping=1.0)
+    slist = SlistConfig(least=1, sitting_s=3600.0, damping=1.0)
     half_life_s = settings.ingest.histogram_half_life_s
-    config = TrainingConfig(sequence, towers, linear=linear, histogram_half_life_s=half_life_s)
+    config = TrainingConfig(sequence, towers, slist=slist, histogram_half_life_s=half_life_s)
 
     log = SampleLog(tmp_path)
     log.append("log", 0, len(raws), [(decode_event(raw), raw, NOW) for raw in raws])
@@ -110,8 +110,8 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
         """What is compared, as of just before the visits that are asked about."""
         until = int(asked[0])
         known = np.arange(len(interactions)) < until
-        item_ids, facts, linear = course.histories.log.item_ids, course.facts_before(until), course.linear(known)
-        return Recommender("", config, settings.popularity, item_ids, None, nobody(), facts=facts, linear=linear)
+        item_ids, facts, slist = course.histories.log.item_ids, course.facts_before(until), course.slist(known)
+        return Recommender("", config, settings.popularity, item_ids, None, nobody(), facts=facts, slist=slist)
 
     async def served() -> tuple[UserBatch, np.ndarray, Candidates]:
         """The users after their visit, the features of all items for each, and which candidates these are."""
@@ -161,8 +161,8 @@ def test_the_same_events_make_the_same_features_in_service_and_in_training(
     theirs, others = described(model, learnt, popularity, facts)
     np.testing.assert_array_equal(candidates.items, others.items)
     np.testing.assert_allclose(candidates.features, others.features, rtol=1e-4, atol=1e-4)
-    lifts = candidates.features[:, feature_names(settings.popularity).index("linear")]
-    assert len(np.unique(lifts)) > 10, "linear tells nothing apart"
+    lifts = candidates.features[:, feature_names(settings.popularity).index("slist")]
+    assert len(np.unique(lifts)) > 10, "slist tells nothing apart"
     for column, name in enumerate(names(settings.popularity, facts.number_names)):
         np.testing.assert_allclose(mine[:, column], theirs[:, column], rtol=1e-4, atol=1e-4, err_msg=name)
     told = {name: mine[:, index] for index, name in enumerate(names(settings.popularity, facts.number_names))}

@@ -1,6 +1,6 @@
-"""The linear model of sequences: what is liked next as a sum over what the user did last, learnt in one step.
+"""SLIST, a linear model of sequences: what is liked next as a sum over what the user did last, learnt in one step.
 
-SLIST (Choi et al., 2021), after EASE (Steck, 2019): each example has a row of the items that its user dealt with last,
+After Choi et al. (2021) and EASE (Steck, 2019): each example has a row of the items that its user dealt with last,
 the nearest with the most weight, and item-to-item weights foretell the item that was liked then. They are those of a
 ridge regression, which has a closed form: no epochs, no sampling, no seed. Of each item the largest weights are kept.
 """
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from scipy.sparse import csr_array
 
-from models.config import LinearConfig
+from models.config import SlistConfig
 from models.similarities import Similarities
 from models.users import Histories, UserBatch
 
@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 
-class LinearItems:
+class Slist:
     """What each item says of what comes after it.
 
     Attributes:
@@ -45,7 +45,7 @@ class LinearItems:
         items: npt.NDArray[np.int32],
         weights: Floats,
         shares: Floats,
-        config: LinearConfig,
+        config: SlistConfig,
     ) -> None:
         self.rows = rows
         self.items = items
@@ -61,8 +61,8 @@ class LinearItems:
         histories: Histories,
         targets: npt.NDArray[np.bool_],
         known: npt.NDArray[np.bool_],
-        config: LinearConfig,
-    ) -> LinearItems:
+        config: SlistConfig,
+    ) -> Slist:
         """Learn what was chosen in a log.
 
         Args:
@@ -135,12 +135,12 @@ class LinearItems:
     def tables(self) -> dict[str, npt.NDArray[Any]]:
         """Its numbers, to be kept in an artefact."""
         columns = {"rows": self.rows, "items": self.items, "weights": self.weights, "shares": self.shares}
-        return {f"linear_{name}": column for name, column in columns.items()}
+        return {f"slist_{name}": column for name, column in columns.items()}
 
     @classmethod
-    def from_tables(cls, tables: Mapping[str, npt.NDArray[Any]], config: LinearConfig) -> LinearItems:
+    def from_tables(cls, tables: Mapping[str, npt.NDArray[Any]], config: SlistConfig) -> Slist:
         """What `tables` was made of."""
-        rows, items, weights, shares = (tables[f"linear_{name}"] for name in ("rows", "items", "weights", "shares"))
+        rows, items, weights, shares = (tables[f"slist_{name}"] for name in ("rows", "items", "weights", "shares"))
         return cls(rows, items, weights, shares, config)
 
 
@@ -150,7 +150,7 @@ def _before(
     items: npt.NDArray[np.integer],
     ts: npt.NDArray[np.int64],
     size: int,
-    config: LinearConfig,
+    config: SlistConfig,
 ) -> Iterator[tuple[Rows, Rows, Floats]]:
     """What examples at places `some` have before them, as cells: which example, which column, and its value."""
     for back in range(1, config.recent + 1):
@@ -162,7 +162,7 @@ def _before(
             yield of, part * size + items[at - back], values
 
 
-def _fading(back: npt.NDArray[np.integer], since: npt.NDArray[np.int64], config: LinearConfig) -> list[Floats]:
+def _fading(back: npt.NDArray[np.integer], since: npt.NDArray[np.int64], config: SlistConfig) -> list[Floats]:
     """What actions count, (m,) for each part: `back` is 1 for the last one, `since` is the time since then in ms."""
     by_order = back ** np.float32(-config.fading)
     if not config.sitting_s:

@@ -1,4 +1,4 @@
-"""The linear model: a ridge regression of what is chosen on what was done before it, and what is told of it."""
+"""SLIST: a ridge regression of what is chosen on what was done before it, and what is told of it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.config import LinearConfig
-from models.linear import LinearItems
+from models.config import SlistConfig
 from models.popularity import PopularityConfig
+from models.slist import Slist
 from models.training import Course
 from tests.models import world
 
-CONFIG = LinearConfig(least=1, recent=4, damping=2.0, size=90)
+CONFIG = SlistConfig(least=1, recent=4, damping=2.0, size=90)
 LOG = world.interactions(400)
 COURSE = Course.over(world.data(LOG), world.SMALL, PopularityConfig(), [])
 ALL = np.ones(len(LOG), dtype=bool)
 
 
-def _dense(model: LinearItems, part: int) -> np.ndarray:
+def _dense(model: Slist, part: int) -> np.ndarray:
     """Its weights as a table over all items."""
     table = np.zeros((len(LOG.item_ids), len(LOG.item_ids)))
     np.put_along_axis(table[model.rows], model.items[part].astype(np.int64), 0.0, axis=1)
@@ -30,7 +30,7 @@ def _dense(model: LinearItems, part: int) -> np.ndarray:
     return table
 
 
-def _contexts(rows: np.ndarray, config: LinearConfig) -> list[np.ndarray]:
+def _contexts(rows: np.ndarray, config: SlistConfig) -> list[np.ndarray]:
     """What each row has before it, written down plainly: for each part (rows, items)."""
     parts = [np.zeros((len(rows), len(LOG.item_ids))) for _ in range(config.parts)]
     for at, row in enumerate(rows.tolist()):
@@ -49,7 +49,7 @@ def test_it_is_the_ridge_regression_of_choices_on_what_came_before(
     sitting_s: float, recent: int, fading: float, damping: float
 ) -> None:
     config = replace(CONFIG, sitting_s=sitting_s, recent=recent, fading=fading, damping=damping)
-    model = LinearItems.learnt(COURSE.histories, COURSE.targets, ALL, config)
+    model = Slist.learnt(COURSE.histories, COURSE.targets, ALL, config)
     rows = np.flatnonzero(COURSE.targets)
     before = np.concatenate(_contexts(rows, config), axis=1)
     then = np.eye(len(LOG.item_ids))[LOG.item[rows]]
@@ -61,7 +61,7 @@ def test_it_is_the_ridge_regression_of_choices_on_what_came_before(
 @pytest.mark.parametrize("sitting_s", [0.0, 7200.0])
 def test_chances_are_told_of_users_as_they_were_learnt_from_the_log(sitting_s: float) -> None:
     config = replace(CONFIG, sitting_s=sitting_s)
-    model = LinearItems.learnt(COURSE.histories, COURSE.targets, ALL, config)
+    model = Slist.learnt(COURSE.histories, COURSE.targets, ALL, config)
     rows = np.arange(300, 400)
     expected = sum(part @ _dense(model, at) for at, part in enumerate(_contexts(rows, config)))
     near = model.near(COURSE.histories.before(rows), len(LOG.item_ids))
@@ -81,26 +81,26 @@ def test_nothing_is_learnt_of_what_is_not_to_be_known() -> None:
     known = np.arange(len(LOG)) < 250
     part = world.first(LOG, 250)
     alone = Course.over(world.data(part), world.SMALL, PopularityConfig(), [f"i{n}" for n in range(90)])
-    expected = LinearItems.learnt(alone.histories, alone.targets, np.ones(250, bool), CONFIG)
-    found = LinearItems.learnt(COURSE.histories, COURSE.targets, known, CONFIG)
+    expected = Slist.learnt(alone.histories, alone.targets, np.ones(250, bool), CONFIG)
+    found = Slist.learnt(COURSE.histories, COURSE.targets, known, CONFIG)
     for name, table in found.tables().items():
         np.testing.assert_allclose(table, expected.tables()[name], atol=1e-5)
 
 
 def test_the_items_dealt_with_most_are_known_and_the_largest_weights_kept() -> None:
-    whole = LinearItems.learnt(COURSE.histories, COURSE.targets, ALL, CONFIG)
-    few = LinearItems.learnt(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, items=10))
+    whole = Slist.learnt(COURSE.histories, COURSE.targets, ALL, CONFIG)
+    few = Slist.learnt(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, items=10))
     counts = np.bincount(LOG.item, minlength=90)
     assert len(few.rows) == 10
     assert counts[few.rows].min() >= np.delete(counts, few.rows).max()
-    cut = LinearItems.learnt(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, size=5))
+    cut = Slist.learnt(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, size=5))
     assert cut.items.shape == (1, len(cut.rows), 5)
     for row, kept in zip(_dense(whole, 0)[whole.rows], cut.weights[0], strict=True):
         np.testing.assert_allclose(np.sort(np.abs(kept)), np.sort(np.abs(row))[-5:], atol=1e-5)
 
 
 def test_of_an_empty_log_it_says_nothing() -> None:
-    nothing = LinearItems.learnt(COURSE.histories, COURSE.targets, ~ALL, CONFIG)
+    nothing = Slist.learnt(COURSE.histories, COURSE.targets, ~ALL, CONFIG)
     users = COURSE.histories.before(np.arange(350, 360))
     near = nothing.near(users, 90)
     assert [len(column) for column in near.pairs()] == [0, 0, 0]
@@ -108,8 +108,8 @@ def test_of_an_empty_log_it_says_nothing() -> None:
 
 
 def test_tables_keep_all_of_it() -> None:
-    model = LinearItems.learnt(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, sitting_s=600.0))
-    again = LinearItems.from_tables(model.tables(), model.config)
+    model = Slist.learnt(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, sitting_s=600.0))
+    again = Slist.from_tables(model.tables(), model.config)
     users = COURSE.histories.before(np.arange(200, 230))
     # items that came later are told nothing of
     for one, other in zip(model.near(users, 120).pairs(), again.near(users, 120).pairs(), strict=True):
