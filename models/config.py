@@ -109,13 +109,14 @@ class SlistConfig:
     """SLIST, the linear model of sequences.
 
     Attributes:
-        items: the most items that it knows, those dealt with most often; solving costs their number's third power.
+        items: the most items that it knows, those dealt with most often; solving costs their number's third power. 0
+            leaves SLIST out.
         least: how often an item must have been dealt with.
         recent: a user's last so many actions count.
         fading: the k-th last counts k to the power of -fading.
         sitting_s: over 0, the same actions count once more, with weights of their own, less by a factor of e for each
             so many seconds since then.
-        damping: of the regression; more draws weights nearer to 0.
+        damping: of the regression, at least 1; more draws weights nearer to 0.
         examples: the newest so many are learnt from.
         size: so many of an item's weights are kept, the largest.
         beside: what the logarithm of its chances counts beside the sequence model's scores, where that is evaluated
@@ -131,6 +132,14 @@ class SlistConfig:
     examples: int = 200_000
     size: int = 50
     beside: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.damping < 1.0:  # less is lost in the rounding of what it is added to
+            raise ValueError(f"slist: damping must be 1 or more, not {self.damping}")
+        if min(self.recent, self.size) < 1:
+            raise ValueError(f"slist: recent and size must be 1 or more, not {self.recent} and {self.size}")
+        if self.sitting_s < 0.0:
+            raise ValueError(f"slist: sitting_s must be 0 or more, not {self.sitting_s}")
 
     @property
     def parts(self) -> int:

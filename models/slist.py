@@ -7,7 +7,7 @@ ridge regression, which has a closed form: no epochs, no sampling, no seed. Of e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -81,19 +81,8 @@ class Slist:
 
         chosen = np.flatnonzero(targets[order] & (place[log.item[order]] >= 0))
         chosen = np.sort(chosen[np.argsort(-order[chosen], kind="stable")[: config.examples]])
-        users, items, ts = log.user[order], place[log.item[order]], log.ts[order]
-        gram = np.zeros((config.parts * size, config.parts * size), dtype=np.float32)
-        towards = np.zeros((config.parts * size, size), dtype=np.float32)
-        for start in range(0, len(chosen), _AT_ONCE):
-            some = chosen[start : start + _AT_ONCE]
-            before = csr_array((len(some), config.parts * size), dtype=np.float32)
-            cells = list(_before(some, users, items, ts, size, config))
-            if cells:
-                of, columns, values = (np.concatenate(column) for column in zip(*cells, strict=True))
-                before = csr_array((values, (of, columns)), shape=before.shape)
-            then = csr_array((np.ones(len(some), np.float32), (np.arange(len(some)), items[some])), (len(some), size))
-            gram += (before.T @ before).toarray()
-            towards += (before.T @ then).toarray()
+        items = place[log.item[order]]
+        gram, towards = _products(chosen, log.user[order], items, log.ts[order], size, config)
         gram[np.diag_indices(len(gram))] += config.damping
         factor = torch.linalg.cholesky(torch.from_numpy(gram))
         weights = torch.cholesky_solve(torch.from_numpy(towards), factor).numpy()
@@ -144,27 +133,43 @@ class Slist:
         return cls(rows, items, weights, shares, config)
 
 
-def _before(
-    some: npt.NDArray[np.integer],
+def _products(
+    chosen: npt.NDArray[np.integer],
     users: npt.NDArray[np.integer],
     items: npt.NDArray[np.integer],
     ts: npt.NDArray[np.int64],
     size: int,
     config: SlistConfig,
-) -> Iterator[tuple[Rows, Rows, Floats]]:
-    """What examples at places `some` have before them, as cells: which example, which column, and its value."""
-    for back in range(1, config.recent + 1):
-        of = np.flatnonzero(some >= back)
-        at = some[of]
-        own = (users[at - back] == users[at]) & (items[at - back] >= 0)
-        of, at = of[own], at[own]
-        for part, values in enumerate(_fading(np.full(len(at), back), ts[at] - ts[at - back], config)):
-            yield of, part * size + items[at - back], values
+) -> tuple[Floats, Floats]:
+    """Of what lies before each example with itself (parts * m, parts * m), and with what was chosen (parts * m, m).
+
+    Args:
+        chosen: the places of the examples.
+        users, items, ts: of what was done, by user and then time; an item as its place among the `size` that are known.
+    """
+    width = config.parts * size
+    gram, towards = np.zeros((width, width), dtype=np.float32), np.zeros((width, size), dtype=np.float32)
+    for start in range(0, len(chosen), _AT_ONCE):
+        some = chosen[start : start + _AT_ONCE]
+        cells: list[tuple[Rows, Rows, Floats]] = []
+        for back in range(1, config.recent + 1):
+            of = np.flatnonzero(some >= back)
+            at = some[of]
+            own = (users[at - back] == users[at]) & (items[at - back] >= 0)
+            of, at = of[own], at[own]
+            for part, values in enumerate(_fading(np.full(len(at), back), ts[at] - ts[at - back], config)):
+                cells.append((of, part * size + items[at - back], values))
+        rows, columns, values = (np.concatenate(column) for column in zip(*cells, strict=True))
+        before = csr_array((values, (rows, columns)), shape=(len(some), width))
+        then = csr_array((np.ones(len(some), np.float32), (np.arange(len(some)), items[some])), (len(some), size))
+        gram += (before.T @ before).toarray()
+        towards += (before.T @ then).toarray()
+    return gram, towards
 
 
 def _fading(back: npt.NDArray[np.integer], since: npt.NDArray[np.int64], config: SlistConfig) -> list[Floats]:
     """What actions count, (m,) for each part: `back` is 1 for the last one, `since` is the time since then in ms."""
-    by_order = back ** np.float32(-config.fading)
+    by_order = back.astype(np.float32) ** np.float32(-config.fading)
     if not config.sitting_s:
         return [by_order]
     return [by_order, (by_order * np.exp(np.maximum(since, 0) / (-1000.0 * config.sitting_s))).astype(np.float32)]

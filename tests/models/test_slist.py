@@ -44,7 +44,7 @@ def _contexts(rows: np.ndarray, config: SlistConfig) -> list[np.ndarray]:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.sampled_from([0.0, 3600.0, 86400.0]), st.integers(1, 6), st.floats(0.0, 2.0), st.floats(0.5, 50.0))
+@given(st.sampled_from([0.0, 3600.0, 86400.0]), st.integers(1, 6), st.floats(0.0, 2.0), st.floats(1.0, 50.0))
 def test_it_is_the_ridge_regression_of_choices_on_what_came_before(
     sitting_s: float, recent: int, fading: float, damping: float
 ) -> None:
@@ -105,6 +105,18 @@ def test_of_an_empty_log_it_says_nothing() -> None:
     near = nothing.near(users, 90)
     assert [len(column) for column in near.pairs()] == [0, 0, 0]
     assert (nothing.lifts(near, np.zeros(3, np.int64), np.array([0, 5, 89])) == 0).all()
+
+
+def test_none_are_known_where_none_are_to_be() -> None:
+    assert not len(Slist.learnt(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, items=0)).rows)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"), [({"damping": 0.5}, "damping"), ({"recent": 0}, "recent"), ({"size": 0}, "size")]
+)
+def test_what_cannot_be_learnt_by_is_refused(wrong: dict[str, float], why: str) -> None:
+    with pytest.raises(ValueError, match=f"slist: .*{why}.* must be 1 or more, not"):
+        SlistConfig(**wrong)  # type: ignore[arg-type]
 
 
 def test_tables_keep_all_of_it() -> None:
