@@ -217,8 +217,8 @@ class Recommender:
             ):
                 queries.append(with_prior(_queries(model.queries, users, index.vectors[:, :-1]), 1.0))
                 indexes.append(index)
-        near, following = (None if each is None else each.near(users, size) for each in (self.neighbours, self.slist))
-        return Request(users, popularity, size, allowed[:size], table, most_seen, queries, indexes, near, following)
+        near, chances = (None if each is None else each.near(users, size) for each in (self.neighbours, self.slist))
+        return Request(users, popularity, size, allowed[:size], table, most_seen, queries, indexes, near, chances)
 
     def among(self, request: Request, proposals: Sequence[tuple[int, Proposals]]) -> Candidates:
         """The union of proposals, each with the bit of its source, with the features of each."""
@@ -372,7 +372,7 @@ class Recommender:
         models[len(request.queries) : _NETWORKS] = 0.0
         for place, (query, index) in enumerate(zip(request.queries, request.indexes, strict=True)):
             models[place] = inner_products(query[:, :-1], index.vectors[:, :-1], of, items)
-        slist, chances, near = self.slist, request.next, request.near
+        slist, chances, near = self.slist, request.chances, request.near
         models[_NETWORKS] = 0.0 if slist is None or chances is None else slist.lifts(chances, of, items)
         models[_NETWORKS + 1] = 0.0 if near is None else near.logarithms(of, items, FLOOR)
         # the popular candidates are the yardstick: an item of which the models know nothing is as good as they are

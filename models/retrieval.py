@@ -53,7 +53,7 @@ class Request:
         queries: float32 (B, d + 1) each for `sequence` and `two_tower`, as their indexes are asked; empty without.
         indexes: what is asked.
         near: the likeness of items to what each user liked last; None without neighbours.
-        next: how likely items come next by SLIST; None before there is a model.
+        chances: how likely items come next by SLIST; None before there is a model.
     """
 
     users: UserBatch
@@ -65,7 +65,7 @@ class Request:
     queries: Sequence[Floats] = ()
     indexes: Sequence[VectorIndex] = ()
     near: Similarities | None = None
-    next: Similarities | None = None
+    chances: Similarities | None = None
 
     def usable(self, users: Rows, items: Rows) -> npt.NDArray[np.bool_]:
         """Whether each pair may be a candidate, (p,)."""
@@ -139,8 +139,8 @@ class Trending:
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """The items that most speaks for, of what the user did last: by neighbours or by SLIST."""
+class ItemToItem:
+    """The items that follow most from those that the user dealt with last."""
 
     name: str
     said: Callable[[Request], Similarities | None]
@@ -170,8 +170,8 @@ SOURCES: Final[tuple[Source, ...]] = (
     Nearest("sequence", 0),
     Nearest("two_tower", 1),
     Trending(),
-    Spoken("neighbours", lambda request: request.near),
-    Spoken("slist", lambda request: request.next),
+    ItemToItem("neighbours", lambda request: request.near),
+    ItemToItem("slist", lambda request: request.chances),
 )
 
 
