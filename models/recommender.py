@@ -320,12 +320,12 @@ class Recommender:
                 if list(names(popularity, facts.number_names)) != description["features"]:
                     raise ValueError("its ranker reads other features")
                 ranker = Ranker.load(path, description["ranker"], config.token_buckets, config.ranker)
+            slist = Slist.from_tables(tables, config.slist)
+            neighbours = Neighbours.from_tables(tables, config.neighbours)
+            related = RelatedItems.from_tables(tables)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtefactError(f"{path}: not an artefact that this version can read: {error}") from error
-        slist = Slist.from_tables(tables, config.slist)
-        neighbours = Neighbours.from_tables(tables, config.neighbours)
         networks = Networks(sequence.eval(), towers.eval(), indexes["sequence"], indexes["two_tower"])
-        related = RelatedItems.from_tables(tables)
         made = cls(
             manifest.version, config, popularity, item_ids, networks, neighbours, blend, facts, ranker, related, slist
         )

@@ -110,7 +110,7 @@ def train(
     rng = np.random.default_rng(config.seed)
     before = _usable(incumbent, config, popularity)
     trained_through = read_manifest(incumbent).trained_through if incumbent and before else None
-    if before is None or not _same_networks(before.config, config):
+    if before is None or not _same_models(before.config, config):
         kind = "retrain"
 
     progress("reading", 0.0)
@@ -424,7 +424,7 @@ def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityCon
     return incumbent if same and incumbent.popularity == popularity else None
 
 
-def _same_networks(one: TrainingConfig, other: TrainingConfig) -> bool:
+def _same_models(one: TrainingConfig, other: TrainingConfig) -> bool:
     of_sequence = ("layers", "similarity", "reads", "dim", "blocks", "heads", "length", "temperature", "next_action")
     parts = {"sequence": of_sequence, "towers": ("reads", "dim", "hidden", "temperature")}
     return one.slist == other.slist and all(
