@@ -20,7 +20,7 @@ from typing import Any, Final
 
 MANIFEST: Final = "manifest.json"
 POINTER: Final = "current.json"
-FORMAT: Final = 2
+FORMAT: Final = 1
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _STAGED: Final = ".staged-"
 _LOCK: Final = ".lock"

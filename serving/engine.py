@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.artefact import ArtefactStore
+from models.artefact import ArtefactError, ArtefactStore
 from models.inference.interleaving import team_draft
 from models.recommender import Recommender
 from serving.experiments import Experiments
@@ -109,9 +109,13 @@ class Engine:
         while True:
             version = version_of(self._artefacts)
             if version is not None and version != loaded:
-                self._next = await asyncio.to_thread(Recommender.load, self._artefacts.path(version))
                 loaded = version
-                await on_loaded()
+                try:
+                    self._next = await asyncio.to_thread(Recommender.load, self._artefacts.path(version))
+                except ArtefactError as error:  # of an earlier state, or damaged
+                    log.error("model %s cannot serve, what is in service stays until the next one: %s", version, error)
+                else:
+                    await on_loaded()
             await asyncio.sleep(every_s)
 
     async def take_changes(self) -> None:
