@@ -19,7 +19,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.sasrec import Fit, fitted
+from benchmarks.sasrec import Fit, Likes, fitted
 from models import list_metrics as lm
 from models.alone import Alone, alike
 from models.config import SequenceConfig, TrainingConfig
@@ -97,7 +97,11 @@ def theirs(task: Task, epochs: int, threads: int, python: Path) -> dict[str, flo
     shape = {"n_factors": DIM, "n_blocks": BLOCKS, "n_heads": HEADS, "session_max_len": LENGTH}
     fit = Fit(shape | {"loss": "sampled_softmax", "n_negatives": NEGATIVES}, epochs, LIST, threads)
     known = log.rows(task.training)
-    of = fitted(python, known.user, known.item, log.user[task.asks], fit)
+    ask_of = np.full(len(log.user_ids), -1)
+    ask_of[log.user[task.asks]] = np.arange(len(task.asks))
+    asking = ask_of[known.user] >= 0
+    histories = Likes(ask_of[known.user[asking]], known.item[asking])
+    of = fitted(python, Likes(known.user, known.item), histories, len(task.asks), fit)
     return measured(of.seconds, of.of_processor, epochs) | task.score(of.lists)
 
 

@@ -20,6 +20,13 @@ from rectools.dataset import Dataset  # type: ignore[import-not-found]
 from rectools.models import SASRecModel  # type: ignore[import-not-found]
 
 
+def in_order(users: Any, items: Any) -> Any:
+    """Likes as RecTools has them; their order is all that is read of the times."""
+    rows = pd.DataFrame({Columns.User: users, Columns.Item: items, Columns.Weight: 1.0})
+    rows[Columns.Datetime] = pd.to_datetime(np.arange(len(rows)), unit="s")
+    return Dataset.construct(rows)
+
+
 def newest_of_some(interactions: pd.DataFrame, every: int) -> Any:
     """Which rows validate: the newest of one user in so many, each with something left to foretell it from."""
     users = interactions[Columns.User]
@@ -28,14 +35,13 @@ def newest_of_some(interactions: pd.DataFrame, every: int) -> Any:
 
 
 def main(given: Path, taken: Path, asked_for: dict[str, Any]) -> None:
-    """Fit on the rows in `given`; write the asked users' lists, the seconds and the epochs into `taken`."""
+    """Fit on what `given` says was learnt; write the lists of its asks, the seconds and the epochs into `taken`."""
     epochs, patience, k = (asked_for[name] for name in ("epochs", "patience", "k"))
     torch.set_num_threads(asked_for["threads"])
     seed_everything(1)
     with np.load(given) as log:
-        user, item, asked = log["user"], log["item"], log["asked"]
-    rows = pd.DataFrame({Columns.User: user, Columns.Item: item, Columns.Weight: 1.0})
-    rows[Columns.Datetime] = pd.to_datetime(np.arange(len(rows)), unit="s")  # their order is all that is read of it
+        learnt, histories = (in_order(*log[name]) for name in ("learnt", "histories"))
+        asked = np.arange(int(log["asks"]))
 
     with tempfile.TemporaryDirectory() as folder:
 
@@ -54,22 +60,20 @@ def main(given: Path, taken: Path, asked_for: dict[str, Any]) -> None:
             )
 
         began, worked = time.perf_counter(), time.process_time()
-        dataset = Dataset.construct(rows)
         model = SASRecModel(
             get_trainer_func=trainer,
             get_val_mask_func=newest_of_some if patience else None,
             get_val_mask_func_kwargs={"every": asked_for["validate_every"]} if patience else None,
             **asked_for["model"],
         )
-        model.fit(dataset)
+        model.fit(learnt)
         fitted = model.fit_trainer.current_epoch
         if patience:
             model.load_weights_from_checkpoint(model.fit_trainer.checkpoint_callback.best_model_path)
         seconds = time.perf_counter() - began, time.process_time() - worked
-    best = model.recommend(asked, dataset, k=k, filter_viewed=True, on_unsupported_targets="ignore")
-    places = pd.Series(np.arange(len(asked)), index=asked)
+    best = model.recommend(asked, histories, k=k, filter_viewed=True, on_unsupported_targets="ignore")
     lists = np.full((len(asked), k), -1, dtype=np.int64)
-    lists[places[best[Columns.User]].to_numpy(), best[Columns.Rank].to_numpy() - 1] = best[Columns.Item].to_numpy()
+    lists[best[Columns.User].to_numpy(), best[Columns.Rank].to_numpy() - 1] = best[Columns.Item].to_numpy()
     np.savez(taken, seconds=seconds, lists=lists, epochs=fitted)
 
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What came of it: lists int64 (asked, k) padded with -1, and what the fit took."""
+    """What came of it: lists int64 (asks, k) padded with -1, and what the fit took."""
 
     lists: npt.NDArray[np.int64]
     seconds: float
@@ -49,14 +49,19 @@ class Fitted:
     epochs: int
 
 
-def fitted(
-    python: Path,
-    users: npt.NDArray[np.integer],
-    items: npt.NDArray[np.integer],
-    asked: npt.NDArray[np.integer],
-    fit: Fit,
-) -> Fitted:
-    """Fit on rows (n,) of `users` and `items`, in order of time, and list for each user in `asked` what is new.
+class Likes(NamedTuple):
+    """Who liked what, in order of time: int (n,) each."""
+
+    users: npt.NDArray[np.integer]
+    items: npt.NDArray[np.integer]
+
+
+def fitted(python: Path, learnt: Likes, histories: Likes, asks: int, fit: Fit) -> Fitted:
+    """Fit on what was `learnt`, and list for each ask what is new to it.
+
+    Args:
+        histories: what is known of who asks; its users are the numbers of the asks, 0 to `asks` - 1. One of which it
+            knows nothing has an empty list.
 
     Raises:
         subprocess.CalledProcessError: `python` lacks RecTools, or the fit failed; its words are on stderr.
@@ -64,7 +69,7 @@ def fitted(
     script = Path(__file__).with_name("rectools_sasrec.py")
     with tempfile.TemporaryDirectory() as folder:
         given, taken = Path(folder) / "given.npz", Path(folder) / "taken.npz"
-        np.savez(given, user=users, item=items, asked=asked)
+        np.savez(given, learnt=np.stack(learnt), histories=np.stack(histories), asks=asks)
         told = [str(path) for path in (script, given, taken)]
         subprocess.run([python, "-W", "ignore", *told, json.dumps(asdict(fit))], check=True)
         with np.load(taken) as answer:

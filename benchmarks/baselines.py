@@ -1,26 +1,28 @@
-"""The whole stack against other recommenders, RecTools' SASRec among them, at several splits of each log.
+"""The whole stack against other recommenders, RecTools' SASRec among them, on the same asks.
 
-    python -m benchmarks.rolling --data DIR [--rectools PYTHON] [--sets NAME …] [--events N] [--report FILE]
+    python -m benchmarks.baselines --data DIR [--rectools PYTHON] [--protocol rolling] [--sets NAME …] [--report FILE]
 
-At each of three splits every model is made anew of what lies before it, and all are asked the same: each user who later
-likes something new is asked for it once, as known at the split, out of the whole catalogue. The stack is the shipped
-default, the same for all sets. How RecTools is had is told in `benchmarks/sasrec.py`; it learns the likes that the
-factorizations learn, in order of time, and what it cannot list is filled up with trending items, as item-item's lists
-are.
+`rolling`: at each of three splits every model is made anew of what lies before it, and each user who later likes
+something new is asked for it once, as known at the split. `prequential`: one split, a tenth before the end; every later
+like of something new is asked for as of the moment before it, users' histories and popularity as of then. Always out
+of the whole catalogue. The stack is the shipped default, the same for all sets. How RecTools is had is told in
+`benchmarks/sasrec.py`; it learns the likes that the factorizations learn, in order of time, reads those of who asks as
+of the ask, and what it cannot list is filled up with trending items, as item-item's lists are.
 """
 
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, Final
 
 import click
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.models import SETS, Log, interval, tell
-from benchmarks.sasrec import Fit, Fitted, fitted
+from benchmarks.sasrec import Fit, Fitted, Likes, fitted
 from models.contenders import Classic
-from models.evaluation import DEPTH, Fold, evaluate
+from models.evaluation import DEPTH, Fold, Protocol, evaluate
 from models.threads import use_threads
 from models.training import Course
 from streams.settings import Settings
@@ -28,13 +30,14 @@ from streams.settings import Settings
 MODELS: Final = ("system", "trending", "item_item", "als")
 SASREC: Final = "rectools_sasrec"
 METRICS: Final = ("recall_at_10", "ndcg_at_10")
+LENGTH: Final = 50
 #: The shape of our own sequence model; the rest is RecTools' default but for the batch. These logs have few users: by
 #: 32 of them an epoch learns four times as often as by RecTools' 128.
 SHAPE: Final = {
     "n_factors": 64,
     "n_blocks": 2,
     "n_heads": 2,
-    "session_max_len": 50,
+    "session_max_len": LENGTH,
     "loss": "softmax",
     "batch_size": 32,
 }
@@ -44,16 +47,17 @@ PATIENCE: Final = 3
 
 
 class Lists:
-    """Lists made beforehand, as a baseline to be filled up."""
+    """Lists made beforehand, to be taken in the order of the asks, as a baseline to be filled up."""
 
-    def __init__(self, of_user: Mapping[int, Sequence[int]]) -> None:
-        self._of_user = of_user
+    def __init__(self, lists: npt.NDArray[np.integer]) -> None:
+        self._lists = iter(lists)
 
     def learn(self, user: int, item: int, ts: int, positive: bool, /) -> None:
         """They are as old as the fit."""
 
     def top(self, user: int, k: int, seen: Set[int], /) -> list[int]:
-        return [item for item in self._of_user.get(user, ()) if item not in seen][:k]
+        listed = next(self._lists)
+        return [item for item in listed[listed >= 0].tolist() if item not in seen][:k]
 
 
 class Sasrec:
@@ -66,23 +70,34 @@ class Sasrec:
     def __call__(self, course: Course, fold: Fold, half_life_s: float) -> Classic:
         log = course.histories.log
         liked = np.flatnonzero(course.targets & fold.training)
-        users = log.user[fold.asks]
-        # RecTools leaves out what it learnt, we what the user dealt with: so many more have to be in its lists
+        # RecTools leaves out what it reads, we what the user dealt with: so many more have to be in its lists
         hidden = max(len(seen) for seen in course.histories.seen_before(fold.asks)) + int((~course.allowed).sum())
         fit = Fit(SHAPE, EPOCHS, DEPTH + hidden, patience=PATIENCE)
-        self.fits.append(fitted(self._python, log.user[liked], log.item[liked], users, fit))
-        lists = (row[row >= 0].tolist() for row in self.fits[-1].lists)
-        return Classic(half_life_s, Lists(dict(zip(users.tolist(), lists, strict=True))))
+        learnt = Likes(log.user[liked], log.item[liked])
+        self.fits.append(fitted(self._python, learnt, histories(course, fold), len(fold.asks), fit))
+        return Classic(half_life_s, Lists(self.fits[-1].lists))
 
 
-def measured(log: Log, rectools: Path | None) -> dict[str, Any]:
+def histories(course: Course, fold: Fold) -> Likes:
+    """What who asks had liked last, by the number of the ask."""
+    log, length = course.histories.log, LENGTH
+    liked = [np.flatnonzero(course.targets & (log.user == user)) for user in range(len(log.user_ids))]
+    rows = []
+    for ask in fold.asks.tolist():
+        of_user = liked[log.user[ask]]
+        rows.append(of_user[: np.searchsorted(of_user, ask if fold.moving else fold.start)][-length:])
+    numbers = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+    return Likes(numbers, log.item[np.concatenate(rows)])
+
+
+def measured(log: Log, protocol: Protocol, rectools: Path | None) -> dict[str, Any]:
     """Every model on the same asks of a log, and what RecTools' fits took."""
     sasrec = Sasrec(rectools) if rectools else None
     report = evaluate(
         log.until(log.size),
         log.settings.model,
         popularity=log.settings.popularity,
-        protocol="rolling",
+        protocol=protocol,
         models=MODELS,
         others={SASREC: sasrec} if sasrec else {},
         progress=lambda stage, done: tell(f"{log.name}: {stage} {done:.0%}"),
@@ -100,9 +115,9 @@ def markdown(name: str, report: Mapping[str, Any]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
     epochs = ", ".join(str(fit["epochs"]) for fit in report["fits"])
     of_rectools = f"RecTools' SASRec stopped after {epochs} epochs" if epochs else "RecTools' SASRec was left out"
-    return "\n".join(
-        [*lines, "", f"{report['asks']:,} asks at {len(report['trending_half_life_s'])} splits; {of_rectools}."]
-    )
+    splits = len(report["trending_half_life_s"])
+    asks = f"{report['asks']:,} asks at {splits} split{'s' if splits > 1 else ''}"
+    return "\n".join([*lines, "", f"{asks}; {of_rectools}."])
 
 
 def verdict(models: Mapping[str, Any], metric: str) -> str:
@@ -119,14 +134,22 @@ def verdict(models: Mapping[str, Any], metric: str) -> str:
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--rectools", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Python that has it.")
+@click.option("--protocol", type=click.Choice(["rolling", "prequential"]), default="rolling", show_default=True)
 @click.option("--sets", multiple=True, default=SETS, show_default=True, help="A data set; may be repeated.")
 @click.option("--events", type=click.IntRange(1), help="Take the first so many events of each.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here (JSON).")
-def main(data: Path, rectools: Path | None, sets: tuple[str, ...], events: int | None, report: Path | None) -> None:
+def main(
+    data: Path,
+    rectools: Path | None,
+    protocol: Protocol,
+    sets: tuple[str, ...],
+    events: int | None,
+    report: Path | None,
+) -> None:
     use_threads(1)
     results = {}
     for name in sets:
-        results[name] = measured(Log(name, data, Settings(), events), rectools)
+        results[name] = measured(Log(name, data, Settings(), events), protocol, rectools)
         if report:
             report.write_text(json.dumps(results, indent=2) + "\n")
         tell("")
