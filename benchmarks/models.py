@@ -12,7 +12,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from models.blend import Blend
 from models.config import RankerConfig
-from models.evaluation import MODELS, evaluate
+from models.evaluation import MODELS, Fold, answers, best_half_life, contender, evaluate
 from models.features import BareItem
 from models.gate import LIST
 from models.metrics import bootstrap_interval, gains, hits
@@ -37,6 +37,7 @@ from streams.settings import Settings
 
 SETS: Final = ("kuairand-pure", "movietweetings-100k", "ml-latest-small")
 KINDS: Final = get_args(get_type_hints(RankerConfig)["kind"])
+NETWORKS: Final = ("sequence", "two_tower")
 Ranks = npt.NDArray[np.intp]
 
 
@@ -102,24 +103,43 @@ def fine_tune(log: Log) -> dict[str, Any]:
 
 
 def new_items(log: Log) -> dict[str, Any]:
-    """Recall of items that nobody had met before the split, by models that read content and that know ids alone."""
+    """Recall of items that nobody had met before the split, by models that read content and that know ids alone.
+
+    Of the stack, in lists out of the whole catalogue; of the networks alone, in lists out of such items.
+    """
     bare = copy(log)
     bare.data = replace(log.data, items=[BareItem(item.item_id, available=item.available) for item in log.data.items])
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for each, name in ((log, "content"), (bare, "ids")):
             each.trained(log.newest, Path(folder) / name)
-        models = {name: Recommender.load(Path(folder) / name) for name in ("content", "ids")}
-    models["trending"] = Recommender.trending_only(log.settings.popularity, log.settings.model)
-    found: dict[str, Any] = {}
-    for name, model in models.items():
-        course = (bare if name == "ids" else log).course(model)
-        of_log = course.histories.log
-        met = np.zeros(len(course.items) + 1, dtype=bool)  # the last one is no item
-        met[of_log.item[: log.newest]] = True
-        asked = course.targets & ~met[of_log.item]
-        ranks = ranks_of_choices(replace(course, targets=asked), model, log.newest, log.size)
-        found[name] = _told(ranks, of_log.user[asked]) | {"asks": len(ranks)}
-    return found
+            model = Recommender.load(Path(folder) / name)
+            found |= {f"{asked} {name}": told for asked, told in _of_new(each, model, ("system", *NETWORKS)).items()}
+    return found | _of_new(log, Recommender.trending_only(log.settings.popularity, log.settings.model), ("trending",))
+
+
+def _of_new(log: Log, model: Recommender, names: Sequence[str]) -> dict[str, Any]:
+    """What contenders find of the items that nobody had met; those that are not the stack know no others."""
+    course = log.course(model)
+    model.admit(course.items)
+    of_log = course.histories.log
+    met = np.zeros(len(course.items) + 1, dtype=bool)  # the last one is no item
+    met[of_log.item[: log.newest]] = True
+    rows = np.arange(log.size)
+    asks = np.flatnonzero(course.targets & ~met[of_log.item] & (rows >= log.newest))
+    relevant = [of_log.item[[row]] for row in asks]
+    fold = Fold(log.newest, log.size, rows < log.newest, asks, relevant, moving=True)
+    told = {}
+    for name in names:
+        known = course if name == "system" else replace(course, allowed=course.allowed & ~met[:-1])
+        asked = contender(name, known, fold, model, best_half_life(course, fold) if name == "trending" else 0.0)
+        hits = answers(asked, name, known, fold, log.settings.popularity).hits[:, :LIST].any(axis=1).astype(float)
+        told[name] = {
+            "asks": len(asks),
+            "recall_at_10": float(hits.mean()),
+            "recall_at_10_interval": bootstrap_interval(hits, of_log.user[asks]),
+        }
+    return told
 
 
 def rankers(log: Log) -> dict[str, Any]:
@@ -213,14 +233,16 @@ def markdown(claim: str, results: Mapping[str, Any]) -> str:
             for name, r in results.items()
         ]
     elif claim == "new-items":
-        head = ("log", "asks", "recall@10: with content", "with ids alone", "trending")
+        head = ("log", "asks", "of", "recall@10: with content", "with ids alone", "trending among new items")
         rows = [
             (
                 name,
-                f"{r['content']['asks']:,}",
-                *(interval(r[key], "recall_at_10") for key in ("content", "ids", "trending")),
+                f"{r['trending']['asks']:,}",
+                asked,
+                *(interval(r[key], "recall_at_10") for key in (f"{asked} content", f"{asked} ids", "trending")),
             )
             for name, r in results.items()
+            for asked in ("system", *NETWORKS)
         ]
     elif claim == "rankers":
         head = ("log", "ranker", "ndcg@10: choosing", "telling (95 %)", "gain over the blend", "share", "seconds")

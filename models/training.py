@@ -349,8 +349,10 @@ class Course:
             IndexRefused: an index stays below its recall floor.
         """
         sequence, towers = networks
-        of_sequence, of_towers = self._vectors(sequence.of_items), self._vectors(towers.of_items)
         log = self.histories.log
+        met = np.zeros(len(self.items) + 1, dtype=bool)  # the last one is no item
+        met[log.item[:stop]] = True
+        of_sequence, of_towers = (self._vectors(network, met[:-1]) for network in networks)
         popularity = popularity_before(log, stop, self.popularity, len(self.items))
         newest = np.arange(max(0, stop - 256), stop)
         users = self.histories.before(newest)
@@ -394,11 +396,14 @@ class Course:
         return Slist.learnt(self.histories, self.targets, known, self.config.slist)
 
     @torch.no_grad()
-    def _vectors(self, encode: Callable[[torch.Tensor, TokenTable], torch.Tensor]) -> Floats:
+    def _vectors(self, network: SequenceModel | TwoTowers, met: npt.NDArray[np.bool_]) -> Floats:
+        """The items' vectors; the id of one that was not `met` has learnt nothing, and would add noise."""
         parts = []
         for start in range(0, len(self.items), _ITEMS_AT_ONCE):
             rows = np.arange(start, min(start + _ITEMS_AT_ONCE, len(self.items)))
-            parts.append(encode(torch.from_numpy(rows), self.content.take(rows)).numpy())
+            content = self.content.take(rows)
+            own, alone = network.of_items(torch.from_numpy(rows), content), network.of_content(content)
+            parts.append(torch.where(torch.from_numpy(met[rows])[:, None], own, alone).numpy())
         return np.concatenate(parts) if parts else np.zeros((0, self.config.sequence.dim), dtype=np.float32)
 
 
