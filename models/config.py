@@ -19,7 +19,8 @@ class SequenceConfig:
     """The sequence model: the parts that it is made of, what it reads, and how it learns.
 
     Attributes:
-        layers: `sasrec` (transformer), `ligr` (with gates), `hstu` (pointwise attention) or `gru`.
+        layers: `sasrec` (transformer), `ligr` (with gates), `hstu` (pointwise attention), `gru`, `lstm`, or `pooled`
+            (the mean of what was done, fed forward: with one block and a softmax, YouTube's network).
         loss: `softmax` over all items, `sampled` softmax with the bias of sampling taken off, or `gbce`. A catalogue
             of up to `full_softmax_items` is never sampled from for a softmax.
         similarity: of a query and an item's vector: `dot` product, or `cosine` divided by `temperature`.
@@ -29,12 +30,14 @@ class SequenceConfig:
         length: actions that a query is made of.
         stretch: windows in training are so many times as long.
         item_dropout, user_dropout: share of items, and of users, whose id is hidden in a training step.
+        negatives: items drawn for each step of a loss that samples, beside what was chosen in it.
+        popular_negatives: the share of these that is drawn as often as items are liked; the others are drawn uniformly.
         calibration: of `gbce`, between 0 and 1.
         next_action: whether the action on the next item is foretold beside the item.
         warmup: steps until the learning rate is reached.
     """
 
-    layers: Literal["sasrec", "ligr", "hstu", "gru"] = "sasrec"
+    layers: Literal["sasrec", "ligr", "hstu", "gru", "lstm", "pooled"] = "sasrec"
     loss: Literal["softmax", "sampled", "gbce"] = "sampled"
     similarity: Literal["dot", "cosine"] = "dot"
     reads: tuple[Reading, ...] = ("content", "actions", "gaps", "moment", "trends")
@@ -49,6 +52,7 @@ class SequenceConfig:
     temperature: float = 0.1
     full_softmax_items: int = 2_000
     negatives: int = 1024
+    popular_negatives: float = 0.0
     calibration: float = 0.75
     next_action: bool = False
     batch_tokens: int = 4096
@@ -59,8 +63,11 @@ class SequenceConfig:
     fine_tune_epochs: int = 2
 
     def __post_init__(self) -> None:
-        if self.layers == "gru" and "times" in self.reads:
-            raise ValueError("sequence: layers of kind gru attend to nothing, so they cannot read times")
+        if self.layers in ("gru", "lstm", "pooled") and "times" in self.reads:
+            raise ValueError(f"sequence: layers of kind {self.layers} attend to nothing, so they cannot read times")
+        if self.loss == "gbce" and self.popular_negatives:
+            raise ValueError("sequence: gbce is calibrated for uniform negatives, so popular_negatives has to be 0")
+        _check_share("sequence: popular_negatives", self.popular_negatives)
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,8 @@ class TowersConfig:
         reads: beside profile, histogram and history: the words of the last `searches`; the `hours` (time of day and day
             of the week); the `season`; the `device`; the `user`, by an embedding of the hashed id.
         item_dropout, user_dropout: share of items, and of users, whose id is hidden in a training step.
+        negatives: items drawn for each step, beside those that the others of the batch chose.
+        popular_negatives: the share of these that is drawn as often as items are liked; the others are drawn uniformly.
     """
 
     reads: tuple[TowerReading, ...] = ("searches",)
@@ -82,10 +91,14 @@ class TowersConfig:
     user_dropout: float = 0.5
     batch: int = 1024
     negatives: int = 512
+    popular_negatives: float = 0.0
     learning_rate: float = 1e-3
     weight_decay: float = 0.5
     epochs: int = 3
     fine_tune_epochs: int = 1
+
+    def __post_init__(self) -> None:
+        _check_share("towers: popular_negatives", self.popular_negatives)
 
 
 @dataclass(frozen=True)
@@ -315,3 +328,8 @@ def _build(kind: Any, content: Mapping[str, Any]) -> Any:
             for name, value in content.items()
         }
     )
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"{name} is a share, so it must be between 0 and 1, not {share}")

@@ -82,9 +82,7 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
     order, starts = lesson.histories.consumed()
     size = len(lesson.content)
     full = config.loss == "softmax" or (config.loss == "sampled" and size <= config.full_softmax_items)
-    frequencies = lesson.frequencies()
-    # an item that nobody has liked yet is no evidence of what people do not like
-    pool = np.flatnonzero(frequencies).astype(np.int64)
+    negatives = _Negatives(lesson, config.negatives, config.popular_negatives)
     here = partial(tensor, device=lesson.compute.device)
 
     def step(window: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_], begins: npt.NDArray[np.bool_]) -> Tensor:
@@ -93,7 +91,7 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
         weights[~begins, 0] = 0.0  # nothing is known there of a user whose past was cut off
         items = np.where(inside, log.item[events], 0).astype(np.int64)
         asked = weights > 0
-        drawn = None if full else lesson.rng.choice(pool, config.negatives)
+        drawn = None if full else negatives.drawn()
         rows = None if drawn is None else np.unique(np.concatenate([items[asked], drawn])).astype(np.int64)
         vectors, of_items = _looked_up(model, lesson.content, items, rows)
         ts = here(log.ts[events])
@@ -136,13 +134,13 @@ def fit_sequence(model: SequenceModel, lesson: Lesson) -> None:
     ) -> Tensor:
         if config.loss == "gbce" and rows is not None and drawn is not None:
             logits = queries @ vectors.T
-            negatives = here(np.searchsorted(rows, drawn))
+            columns = here(np.searchsorted(rows, drawn))
             logits = logits if trends is None else logits + trends
-            return losses.gbce(logits, targets, counted, negatives, len(pool), config.calibration)
+            return losses.gbce(logits, targets, counted, columns, len(negatives.pool), config.calibration)
         if rows is None:
             offset = vectors.new_zeros(size)
         else:
-            offset = here(losses.sampling_offset(len(targets) * frequencies[rows] + config.negatives / len(pool)))
+            offset = here(losses.sampling_offset(negatives.expected(rows, len(targets))))
         if trends is None:
             return losses.softmax_of_products(queries, vectors, offset, targets, counted)
         return losses.softmax(queries @ vectors.T + trends + offset, targets, counted)
@@ -176,9 +174,7 @@ def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
     users = lesson.histories.before(rows)
     targets = lesson.histories.log.item[rows].astype(np.int64)
     weights = lesson.weights[rows]
-    frequencies = lesson.frequencies()
-    # an item that nobody has liked yet is no evidence of what people do not like
-    pool = np.flatnonzero(frequencies).astype(np.int64)
+    negatives = _Negatives(lesson, config.negatives, config.popular_negatives)
     here = partial(tensor, device=lesson.compute.device)
 
     def batches() -> Iterator[tuple[npt.NDArray[np.intp]]]:
@@ -188,7 +184,7 @@ def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
 
     def step(batch: npt.NDArray[np.intp]) -> Tensor:
         some = users.take(batch)
-        chosen = np.unique(np.concatenate([targets[batch], lesson.rng.choice(pool, config.negatives)]))
+        chosen = np.unique(np.concatenate([targets[batch], negatives.drawn()]))
         history = np.maximum(some.items, 0).astype(np.int64)
         needed, of = np.unique(np.concatenate([history.ravel(), chosen]), return_inverse=True)
         with lesson.compute.autocast():
@@ -196,12 +192,42 @@ def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
             queries = model.of_users(some, vectors[here(of[: history.size].reshape(history.shape))])
         logits = queries @ vectors[here(of[history.size :])].T / config.temperature
         logits = logits + model.prior(lesson.trends, rows[batch], chosen)
-        expected = len(batch) * frequencies[chosen] + config.negatives / len(pool)
+        expected = negatives.expected(chosen, len(batch))
         places = here(np.searchsorted(chosen, targets[batch]))
         return losses.softmax(logits + here(losses.sampling_offset(expected)), places, here(weights[batch]))
 
     with lesson.compute.lent(model):
         _descend(model, lesson, batches, step, config.learning_rate, config.weight_decay)
+
+
+class _Negatives:
+    """Draws items beside those that were chosen: some uniformly, the others as often as they are liked.
+
+    Attributes:
+        pool: int64 (p,) the items that are drawn from. One that nobody has liked yet is not among them: it is no
+            evidence of what people do not like.
+    """
+
+    def __init__(self, lesson: Lesson, count: int, popular_share: float) -> None:
+        self._frequencies = lesson.frequencies()
+        self._rng = lesson.rng
+        self._popular = round(count * popular_share)
+        self._uniform = count - self._popular
+        self.pool: Rows = np.flatnonzero(self._frequencies).astype(np.int64)
+        self._cumulated = np.cumsum(self._frequencies[self.pool], dtype=np.float64)
+
+    def drawn(self) -> Rows:
+        """Rows (count,), of which some may be the same."""
+        uniform = self._rng.choice(self.pool, self._uniform)
+        if not self._popular:
+            return uniform
+        at = np.searchsorted(self._cumulated, self._rng.random(self._popular) * self._cumulated[-1], side="right")
+        return np.concatenate([uniform, self.pool[at]])
+
+    def expected(self, rows: Rows, chosen: int) -> Floats:
+        """How often each of the rows (k,) is expected among `chosen` items that were liked and those drawn beside."""
+        often: Floats = (chosen + self._popular) * self._frequencies[rows] + np.float32(self._uniform / len(self.pool))
+        return often
 
 
 def _descend(

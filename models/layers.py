@@ -186,13 +186,13 @@ class HSTU(_Attention):
         return states + added
 
 
-class GRU(Layer):
-    """A gated recurrent unit in place of attention (GRU4Rec; Hidasi et al., 2016); it reads no times."""
+class _Recurrent(Layer):
+    """A recurrent unit in place of attention; it reads no times."""
 
-    def __init__(self, config: SequenceConfig) -> None:
+    def __init__(self, config: SequenceConfig, unit: type[nn.GRU] | type[nn.LSTM]) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.dim)
-        self.recurrent = nn.GRU(config.dim, config.dim, batch_first=True)
+        self.recurrent = unit(config.dim, config.dim, batch_first=True)
         self.feed_norm = nn.LayerNorm(config.dim)
         self.feed = _feed(config)
         self.dropout = Dropout(config.dropout)
@@ -206,6 +206,48 @@ class GRU(Layer):
         return self(states, spans)[torch.arange(len(states), device=states.device), places]  # type: ignore[no-any-return]
 
 
+class GRU(_Recurrent):
+    """A gated recurrent unit (GRU4Rec; Hidasi et al., 2016)."""
+
+    def __init__(self, config: SequenceConfig) -> None:
+        super().__init__(config, nn.GRU)
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997)."""
+
+    def __init__(self, config: SequenceConfig) -> None:
+        super().__init__(config, nn.LSTM)
+
+
+class Pooled(Layer):
+    """The mean of the last states in any order, fed forward (Covington et al., 2016); it reads no times."""
+
+    def __init__(self, config: SequenceConfig) -> None:
+        super().__init__()
+        self.length = config.length
+        self.norm = nn.LayerNorm(config.dim)
+        self.feed_norm = nn.LayerNorm(config.dim)
+        self.feed = _feed(config)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, states: Tensor, spans: Tensor | None) -> Tensor:
+        return self._fed(self._shares(torch.arange(states.shape[1], device=states.device), states) @ self.norm(states))
+
+    def at(self, states: Tensor, places: Tensor, spans: Tensor | None) -> Tensor:
+        return self._fed((self._shares(places, states)[:, None] @ self.norm(states))[:, 0])
+
+    def _shares(self, places: Tensor, states: Tensor) -> Tensor:
+        """What each of the states counts at places (m,), (m, length): those of the last actions, alike."""
+        back = places[:, None] - torch.arange(states.shape[1], device=states.device)
+        pooled = ((back >= 0) & (back < self.length)).to(states.dtype)
+        return pooled / pooled.sum(dim=1, keepdim=True)
+
+    def _fed(self, pooled: Tensor) -> Tensor:
+        fed: Tensor = pooled + self.dropout(self.feed(self.feed_norm(pooled)))
+        return fed
+
+
 def _feed(config: SequenceConfig) -> nn.Sequential:
     dim = config.dim
     return nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), Dropout(config.dropout), nn.Linear(2 * dim, dim))
@@ -216,6 +258,8 @@ _KINDS: Final[dict[str, Callable[[SequenceConfig], Layer]]] = {
     "ligr": LiGR,
     "hstu": HSTU,
     "gru": GRU,
+    "lstm": LSTM,
+    "pooled": Pooled,
 }
 
 

@@ -22,6 +22,7 @@ from models.candidates import Candidates
 from models.config import TrainingConfig
 from models.features import ItemContent, TokenTable
 from models.index import VectorIndex, inner_products
+from models.item_vectors import by_creators
 from models.neighbours import FLOOR, Neighbours
 from models.ordering import distinct
 from models.popularity import Popularity, PopularityConfig
@@ -149,10 +150,9 @@ class Recommender:
         if fresh:
             order = np.array(sorted(fresh), dtype=np.int64)
             described = [fresh[row] for row in order.tolist()]
-            if self.ranker is not None:
-                self.facts.put(order, described)
             if self.networks is not None:
-                self._overlay(order, TokenTable.of(described, self.config.token_buckets), known)
+                self.facts.put(order, described)
+                self._overlay(order, described, known)
         return rows
 
     def rank(
@@ -409,19 +409,19 @@ class Recommender:
             np.copyto(learnt, self._learnt_from.take(items, mode="clip"), where=known)
         return learnt / (learnt + np.float32(self.config.blend.half_trust))
 
-    def _overlay(self, rows: npt.NDArray[np.int64], content: TokenTable, known: int) -> None:
-        """Give rows (k,), ascending, vectors out of their content; those from `known` on are not in the overlay yet."""
+    def _overlay(self, rows: npt.NDArray[np.int64], items: Sequence[ItemContent], known: int) -> None:
+        """Give rows (k,), ascending, vectors of what is known of them; those from `known` on are not there yet."""
         assert self.networks is not None
-        networks = self.networks
-        old = rows < known
-        with torch.no_grad():
-            for index, plain, prior in (
-                (networks.sequence_index, networks.sequence.of_content(content), networks.sequence.prior),
-                (networks.towers_index, networks.towers.of_content(content), networks.towers.prior),
-            ):
-                vectors = with_prior(plain.numpy(), prior.of_unknown())
-                index.replace(rows[old], vectors[old])
-                index.add(vectors[~old])
+        networks, creators = self.networks, self.facts.creators
+        old, met = rows < known, np.flatnonzero(self.facts.is_met[: self._trained])
+        content = TokenTable.of(items, self.config.token_buckets)
+        for index, network in ((networks.sequence_index, networks.sequence), (networks.towers_index, networks.towers)):
+            with torch.no_grad():
+                plain = network.of_content(content).numpy()
+            plain = by_creators(plain, items, creators[rows], index.vectors[met, :-1], creators[met])
+            vectors = with_prior(plain, network.prior.of_unknown())
+            index.replace(rows[old], vectors[old])
+            index.add(vectors[~old])
 
 
 def _queries(ask: Callable[[UserBatch, Floats], Floats], users: UserBatch, vectors: Floats) -> Floats:

@@ -29,6 +29,7 @@ from models.gate import scores, verdict
 from models.index import IndexRefused, VectorIndex
 from models.inference.skew import Spread
 from models.interactions import NO_ITEM, Interactions
+from models.item_vectors import item_vectors
 from models.likes import Likes
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
@@ -49,7 +50,6 @@ from models.users import Histories
 Kind = Literal["retrain", "fine-tune"]
 Floats = npt.NDArray[np.float32]
 
-_ITEMS_AT_ONCE: Final = 65_536
 _HELD_OUT_OF_NEW: Final = 0.4
 #: A successor may be behind by so many standard errors: it has learnt from more than the incumbent, and learns from the
 #: slice that the two are compared on before it serves.
@@ -352,7 +352,9 @@ class Course:
         log = self.histories.log
         met = np.zeros(len(self.items) + 1, dtype=bool)  # the last one is no item
         met[log.item[:stop]] = True
-        of_sequence, of_towers = (self._vectors(network, met[:-1]) for network in networks)
+        of_sequence, of_towers = (
+            item_vectors(network, self.items, self.content, self.facts, met[:-1]) for network in networks
+        )
         popularity = popularity_before(log, stop, self.popularity, len(self.items))
         newest = np.arange(max(0, stop - 256), stop)
         users = self.histories.before(newest)
@@ -394,17 +396,6 @@ class Course:
     def slist(self, known: npt.NDArray[np.bool_]) -> Slist:
         """What comes after what, learnt from log rows `known` (len(log),)."""
         return Slist.learnt(self.histories, self.targets, known, self.config.slist)
-
-    @torch.no_grad()
-    def _vectors(self, network: SequenceModel | TwoTowers, met: npt.NDArray[np.bool_]) -> Floats:
-        """The items' vectors; the id of one that was not `met` has learnt nothing, and would add noise."""
-        parts = []
-        for start in range(0, len(self.items), _ITEMS_AT_ONCE):
-            rows = np.arange(start, min(start + _ITEMS_AT_ONCE, len(self.items)))
-            content = self.content.take(rows)
-            own, alone = network.of_items(torch.from_numpy(rows), content), network.of_content(content)
-            parts.append(torch.where(torch.from_numpy(met[rows])[:, None], own, alone).numpy())
-        return np.concatenate(parts) if parts else np.zeros((0, self.config.sequence.dim), dtype=np.float32)
 
 
 def _spread(studied: Studied, course: Course) -> Spread:

@@ -90,6 +90,11 @@ class ItemFacts:
         other.times[:, 1] = np.where(np.isfinite(first), first, np.nan)
         return other
 
+    @property
+    def is_met(self) -> npt.NDArray[np.bool_]:
+        """Which items were met in the events that the facts are as of, (n,)."""
+        return np.isfinite(self.times[: len(self), 1])
+
     def tables(self) -> dict[str, npt.NDArray[Any]]:
         """The columns, to be kept in an artefact."""
         return {f"facts_{name}": getattr(self, name)[: len(self)] for name in self._COLUMNS}

@@ -1,4 +1,4 @@
-"""What the training loops are fed: how little of it is padding."""
+"""What the training loops are fed: how little of it is padding, what is drawn beside it, and what that is for."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from models.config import TrainingConfig
 from models.features import TokenTable
-from models.fitting import Lesson, _Windows
+from models.fitting import Lesson, _Negatives, _Windows, fit_towers
 from models.popularity import PopularityConfig
 from models.prequential import targets_of
 from models.prior import TrendTable
+from models.towers import TwoTowers
+from models.training import Course
 from models.users import Histories
 from tests.models import world
 
@@ -47,3 +50,67 @@ def test_windows_of_nearly_equal_length_leave_little_padding(tokens: int, bound:
     places = sum(inside.size for _, inside, _ in batches)
     assert all(inside.size <= max(tokens, WIDTH) for _, inside, _ in batches)
     assert 1.0 - len(met) / places < bound
+
+
+@pytest.fixture
+def course() -> Course:
+    return Course.over(world.data(world.interactions(1500)), world.SMALL, PopularityConfig(), [])
+
+
+def lesson_of(course: Course, epochs: int = 1) -> Lesson:
+    return Lesson(
+        course.histories,
+        course.content,
+        course.trends,
+        np.ones(len(course.targets), np.float32),
+        course.targets,
+        epochs,
+        time.monotonic() + 60.0,
+        np.random.default_rng(0),
+        lambda _done: None,
+    )
+
+
+@pytest.mark.parametrize("popular", [0.0, 0.25, 1.0])
+def test_negatives_are_drawn_as_often_as_is_expected_of_them(course: Course, popular: float) -> None:
+    lesson = lesson_of(course)
+    negatives = _Negatives(lesson, 64, popular)
+    draws = 2000
+    counts = np.bincount(np.concatenate([negatives.drawn() for _ in range(draws)]), minlength=90)
+    expected = draws * negatives.expected(np.arange(90), 0)
+    assert counts.sum() == 64 * draws == pytest.approx(expected[negatives.pool].sum(), rel=1e-4)
+    assert (np.abs(counts - expected)[negatives.pool] < 5 * np.sqrt(expected[negatives.pool])).all()
+    more = negatives.expected(np.arange(90), 7) - negatives.expected(np.arange(90), 0)
+    np.testing.assert_allclose(more, 7 * lesson.frequencies(), atol=1e-5)
+
+
+def test_without_negatives_the_towers_fold_and_with_them_they_do_not(course: Course) -> None:
+    """Where only what goes together is brought together, what does not go together is as well."""
+    log, rows = course.histories.log, np.flatnonzero(course.targets)
+    users, liked = course.histories.before(rows), torch.from_numpy(log.item[rows].astype(np.int64))
+
+    def told(model: TwoTowers) -> tuple[float, float]:
+        """How alike items of two genres are, and how often the best item is of the user's genre."""
+        with torch.no_grad():
+            vectors = model.eval().of_items(torch.arange(90), course.content).numpy()
+        best = (model.queries(users, vectors) @ vectors.T).argmax(axis=1)
+        return float((vectors[0::3] @ vectors[1::3].T).mean()), float((best % 3 == log.user[rows] % 3).mean())
+
+    def made() -> TwoTowers:
+        torch.manual_seed(0)
+        return TwoTowers(90, world.SMALL.token_buckets, 4, world.SMALL.towers)
+
+    folded = made()
+    optimiser = torch.optim.AdamW(folded.parameters(), lr=world.SMALL.towers.learning_rate)
+    for _ in range(60):
+        vectors = folded.of_items(torch.arange(90), course.content)
+        history = vectors[torch.from_numpy(np.maximum(users.items, 0)).long()]
+        loss = -(folded.of_users(users, history) * vectors[liked]).sum(dim=1).mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    apart = made()
+    fit_towers(apart, lesson_of(course, epochs=20))
+    assert told(folded)[0] > 0.95
+    likeness, right = told(apart)
+    assert likeness < 0.5 and right > 0.9

@@ -89,6 +89,8 @@ def taught(parts: dict[str, Any]) -> tuple[SequenceModel, Course, npt.NDArray[np
         {"layers": "hstu", "loss": "softmax", "reads": ("content", "actions", "times", "moment")},
         {"layers": "ligr", "loss": "sampled", "full_softmax_items": 0, "similarity": "cosine"},
         {"layers": "gru", "loss": "gbce", "negatives": 64},
+        {"layers": "lstm", "loss": "softmax"},
+        {"layers": "pooled", "blocks": 1, "full_softmax_items": 0, "negatives": 64, "popular_negatives": 0.5},
         {"layers": "sasrec", "loss": "softmax", "reads": ("content", "actions", "trends", "times"), "warmup": 5},
     ],
     ids=str,

@@ -13,7 +13,7 @@ from models.config import TowerReading
 from models.dropout import Dropout
 from models.features import TokenTable
 from models.item_net import ItemNet
-from models.layers import SPANS
+from models.layers import SPANS, Pooled
 from models.popularity import PopularityConfig
 from models.prior import TrendPrior, TrendTable, log_shares
 from models.sequence import GAPS, SequenceModel, time_buckets
@@ -59,6 +59,8 @@ PARTS = [
     {"layers": "ligr", "reads": ("times", "actions")},
     {"layers": "hstu", "reads": ("times", "gaps", "moment")},
     {"layers": "gru", "reads": ("moment", "gaps")},
+    {"layers": "lstm", "reads": ("actions",)},
+    {"layers": "pooled", "blocks": 1, "reads": ("moment", "user")},
     {"reads": ("actions", "user")},
 ]
 
@@ -122,9 +124,23 @@ def test_the_moment_is_known_only_where_it_is_read(moment: tuple[str, ...], told
     assert torch.allclose(one, other) is not told
 
 
-def test_layers_that_cannot_read_times_say_so() -> None:
-    with pytest.raises(ValueError, match="gru attend to nothing"):
-        replace(world.SMALL.sequence, layers="gru", reads=("times",))
+@pytest.mark.parametrize("layers", ["gru", "lstm", "pooled"])
+def test_layers_that_cannot_read_times_say_so(layers: Any) -> None:
+    with pytest.raises(ValueError, match=f"{layers} attend to nothing"):
+        replace(world.SMALL.sequence, layers=layers, reads=("times",))
+
+
+def test_what_is_pooled_has_no_order_and_the_oldest_of_it_is_dropped() -> None:
+    layer = Pooled(replace(world.SMALL.sequence, length=5)).eval()
+    states = torch.randn(1, 8, 16)
+    shuffled, older = states.clone(), states.clone()
+    shuffled[0, 3:] = states[0, [5, 3, 7, 4, 6]]
+    older[0, :3] = torch.randn(3, 16)
+    last, one, other = (layer(each, None)[0, -1] for each in (states, shuffled, older))
+    torch.testing.assert_close(one, last)
+    torch.testing.assert_close(other, last)
+    older[0, 3] = torch.randn(16)
+    assert not torch.allclose(layer(older, None)[0, -1], last)
 
 
 def test_the_time_since_the_last_action_moves_the_query(sequence: SequenceModel, users: UserBatch) -> None:

@@ -95,19 +95,6 @@ def test_a_fine_tune_takes_in_new_items_and_keeps_every_row(trained: tuple[Path,
     assert "i95" in after.item_ids
 
 
-def test_an_item_nobody_has_met_is_known_by_its_content_alone() -> None:
-    data = world.data(world.interactions(600))
-    course = Course.over(
-        replace(data, items=[*data.items, world.item(93), world.item(96)]), world.SMALL, PopularityConfig(), []
-    )
-    model = course.recommender("", course.networks(None), Blend.prior(PopularityConfig()), 600)
-    assert model.networks is not None
-    for index in (model.networks.sequence_index, model.networks.towers_index):
-        vectors = index.vectors[[model.row_of(item_id) for item_id in ("i93", "i96", "i0", "i3")], :-1]
-        np.testing.assert_array_equal(vectors[0], vectors[1])  # of one genre
-        assert not np.array_equal(vectors[2], vectors[3])
-
-
 def test_a_fine_tune_puts_a_linear_model_into_service_that_knows_the_newest(
     trained: tuple[Path, Outcome], tmp_path: Path
 ) -> None:

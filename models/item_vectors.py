@@ -1,0 +1,85 @@
+"""The items' vectors as they are searched: by id and content of those that were met, by what is known of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import csr_array
+
+from models.features import ItemContent, TokenTable
+from models.ranking.facts import CREATORS, ItemFacts
+from models.sequence import SequenceModel
+from models.towers import TwoTowers
+
+_AT_ONCE: Final = 65_536
+
+Floats = npt.NDArray[np.float32]
+Creators = npt.NDArray[np.int32]
+
+
+@torch.no_grad()
+def item_vectors(
+    network: SequenceModel | TwoTowers,
+    items: Sequence[ItemContent],
+    content: TokenTable,
+    facts: ItemFacts,
+    met: npt.NDArray[np.bool_],
+) -> Floats:
+    """The vectors (n, dim) of all items, of which some (n,) were met in what was learnt from.
+
+    The id of one that was not has learnt nothing, and would add noise: it is known by its content, or by its creators.
+    """
+    vectors = np.zeros((len(items), network.config.dim), dtype=np.float32)
+    for start in range(0, len(items), _AT_ONCE):
+        rows = np.arange(start, min(start + _AT_ONCE, len(items)))
+        some = content.take(rows)
+        own, alone = network.of_items(torch.from_numpy(rows), some), network.of_content(some)
+        vectors[rows] = torch.where(torch.from_numpy(met[rows])[:, None], own, alone).numpy()
+    new = np.flatnonzero(~met)
+    creators = facts.creators[: len(items)]
+    vectors[new] = by_creators(
+        vectors[new], [items[row] for row in new.tolist()], creators[new], vectors[met], creators[met]
+    )
+    return vectors
+
+
+def by_creators(
+    vectors: Floats, items: Sequence[ItemContent], creators: Creators, of_met: Floats, creators_of_met: Creators
+) -> Floats:
+    """Vectors (k, d) of new items; where nothing but its creators is told of one, the mean of what they have made.
+
+    Args:
+        creators: (k, c) the new items' hashed creators, padded with 0.
+        of_met: (m, d) the vectors of the items that were met; the means are as long as theirs are on average.
+        creators_of_met: (m, c).
+    """
+    asking = np.flatnonzero([_tells_creators_alone(item) for item in items])
+    if not len(asking) or not len(of_met):
+        return vectors
+    buckets = int(max(creators.max(), creators_of_met.max())) + 1
+    shared = _incidence(creators[asking], buckets) @ _incidence(creators_of_met, buckets).T
+    counts = shared.sum(axis=1)
+    lengths = np.linalg.norm(of_met, axis=1, keepdims=True)
+    sums = shared @ np.concatenate([of_met, lengths], axis=1)
+    found = counts > 0
+    means = sums[found, :-1] / np.maximum(np.linalg.norm(sums[found, :-1], axis=1, keepdims=True), 1e-12)
+    leant = vectors.copy()
+    leant[asking[found]] = means * (sums[found, -1:] / counts[found, None])
+    return leant
+
+
+def _tells_creators_alone(item: ItemContent) -> bool:
+    """Titles and times aside, which hardly tell what an item is like."""
+    told = {name for name, values in item.categorical.items() if values}
+    return bool(told) and told <= set(CREATORS) and not item.numeric and not item.text
+
+
+def _incidence(tokens: Creators, buckets: int) -> csr_array:
+    """1 where a row (n, c) has the bucket's token, (n, buckets); 0 is none."""
+    rows, columns = np.nonzero(tokens)
+    ones = np.ones(len(rows), np.float32)
+    return csr_array((ones, (rows, tokens[rows, columns])), shape=(len(tokens), buckets))
