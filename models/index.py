@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import faiss
 import numpy as np
@@ -98,18 +98,27 @@ class VectorIndex:
             raise ValueError(f"row {int(rows.min())} is in the built index; only rows from {self.built} on can change")
         self._vectors[rows] = vectors
 
-    def search(self, queries: Vectors, k: int) -> npt.NDArray[np.int64]:
-        """The best rows for each query (B, d): (B, k' <= 2k), -1 padded, in no particular order."""
+    def search(self, queries: Vectors, k: int, allowed: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
+        """The best rows for each query (B, d): (B, k' <= 2k), -1 padded, in no particular order.
+
+        Args:
+            allowed: (rows,) which may be found, all by default. Others are passed by on the way, so that what is asked
+                for is found however few may be.
+        """
+        if allowed is not None and allowed.all():
+            allowed = None
         found = []
         if self.built:
-            found.append(self._search_built(queries, min(k, self.built)))
-        overlay = self._size - self.built
-        if overlay:
-            scores = queries @ self._vectors[self.built : self._size].T
-            if overlay > k:
-                found.append(np.argpartition(-scores, k - 1, axis=1)[:, :k] + self.built)
+            found.append(self._search_built(queries, min(k, self.built), allowed))
+        if self._size > self.built:
+            overlay = np.arange(self.built, self._size)
+            if allowed is not None:
+                overlay = overlay[allowed[self.built :]]
+            scores = queries @ self._vectors[overlay].T
+            if len(overlay) > k:
+                found.append(overlay[np.argpartition(-scores, k - 1, axis=1)[:, :k]])
             else:
-                found.append(np.broadcast_to(np.arange(self.built, self._size), scores.shape))
+                found.append(np.broadcast_to(overlay, scores.shape))
         return np.concatenate([np.zeros((len(queries), 0), np.int64), *found], axis=1)
 
     def save(self, path: Path) -> None:
@@ -124,16 +133,30 @@ class VectorIndex:
             raise ValueError(f"{path} holds {index.ntotal} vectors; {len(vectors)} are expected")
         return cls(kind, index, vectors, recall)
 
-    def _search_built(self, queries: Vectors, k: int) -> npt.NDArray[np.int64]:
+    def _search_built(
+        self, queries: Vectors, k: int, allowed: npt.NDArray[np.bool_] | None = None
+    ) -> npt.NDArray[np.int64]:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if self.kind == "exact" and self.built <= _SCAN * k:
-            return _scanned(queries, self._vectors[: self.built], k)
+        vectors = self._vectors[: self.built]
+        if self.kind == "exact" and allowed is None and self.built <= _SCAN * k:
+            return _scanned(queries, vectors, k)
+        given: dict[str, Any] = {}
+        wider = 1.0
+        if allowed is not None:
+            rows = np.flatnonzero(allowed[: self.built])
+            if len(rows) <= _SCAN * k:  # an index would pass by too many of the others
+                return rows[_scanned(queries, vectors[rows], min(k, len(rows)))]
+            wider = self.built / len(rows)  # to come by as many as if all were allowed
+            bits = np.packbits(allowed[: self.built], bitorder="little")
+            given["sel"] = faiss.IDSelectorBitmap(self.built, faiss.swig_ptr(bits))
         if self.kind != "exact":
             queries = np.hstack([queries, np.zeros((len(queries), 1), dtype=np.float32)])
         if self.kind == "graph":
-            self._index.hnsw.efSearch = max(_BREADTH, 2 * k)
-        _, rows = self._index.search(queries, k)
-        return np.asarray(rows)
+            given["efSearch"] = round(max(_BREADTH, 2 * k) * wider)
+        if self.kind == "lists":
+            given["nprobe"] = min(round(self._index.nprobe * wider), self._index.nlist)
+        _, found = self._index.search(queries, k, params=_PARAMETERS[self.kind](**given))
+        return np.asarray(found)
 
     def _measured_recall(self, queries: Vectors, k: int = 10) -> float:
         queries = queries[:256]
@@ -152,6 +175,8 @@ class VectorIndex:
 
 def _scanned(queries: Vectors, vectors: Vectors, k: int) -> npt.NDArray[np.int64]:
     """The best rows for each query, in no order, (B, k)."""
+    if k == len(vectors):
+        return np.broadcast_to(np.arange(k), (len(queries), k))
     scores = queries @ vectors.T
     least = np.partition(scores, -k, axis=1)[:, [-k]]
     cells = np.flatnonzero(scores >= least)
@@ -215,3 +240,8 @@ def _lifted(vectors: Vectors) -> Vectors:
 
 
 _BUILDERS = {"exact": _exact, "graph": _graph, "lists": _lists}
+_PARAMETERS: Final[dict[str, Any]] = {
+    "exact": faiss.SearchParameters,
+    "graph": faiss.SearchParametersHNSW,  # type: ignore[attr-defined]
+    "lists": faiss.SearchParametersIVF,
+}

@@ -114,7 +114,7 @@ class Nearest:
         if not request.queries:
             return Proposals.none()
         count = min(quota + min(request.most_seen, quota), request.size)
-        found = request.indexes[self.place].search(request.queries[self.place], count)
+        found = request.indexes[self.place].search(request.queries[self.place], count, request.allowed)
         users = np.repeat(np.arange(len(found)), found.shape[1])
         items = found.ravel()
         real = items >= 0

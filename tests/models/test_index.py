@@ -16,7 +16,7 @@ QUERIES = RNG.normal(size=(50, 16)).astype(np.float32)
 EXACT = np.argsort(-(QUERIES @ VECTORS.T), axis=1)[:, :10]
 
 
-@pytest.mark.parametrize(
+KINDS = pytest.mark.parametrize(
     ("kind", "config"),
     [
         ("exact", IndexConfig()),
@@ -24,6 +24,9 @@ EXACT = np.argsort(-(QUERIES @ VECTORS.T), axis=1)[:, :10]
         ("lists", IndexConfig(exact_items=100, graph_items=100, recall_floor=0.5)),
     ],
 )
+
+
+@KINDS
 def test_each_kind_finds_the_greatest_inner_products(kind: str, config: IndexConfig, tmp_path: Path) -> None:
     index = VectorIndex.build(VECTORS, QUERIES, config)
     assert index.kind == kind
@@ -46,6 +49,24 @@ def test_rows_added_since_the_build_are_found() -> None:
     np.testing.assert_array_equal(index.vectors[2003], -9 * QUERIES[0])
     with pytest.raises(ValueError, match="row 7 is in the built index"):
         index.replace(np.array([7]), QUERIES[:1])
+
+
+@KINDS
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.02, 0.0])
+def test_what_is_not_allowed_is_passed_by_and_takes_no_ones_place(kind: str, config: IndexConfig, share: float) -> None:
+    index = VectorIndex.build(VECTORS, QUERIES, config)
+    assert index.kind == kind
+    index.add(VECTORS[:40] + 1.0)
+    allowed = np.random.default_rng(1).random(2040) < share
+    found = index.search(QUERIES, 10, allowed)
+    built, overlay = found[:, :10][:, : allowed[:2000].sum()], found[:, min(10, allowed[:2000].sum()) :]
+    scores = np.where(allowed, QUERIES @ index.vectors.T, -np.inf)
+    for rows, part in ((built, slice(0, 2000)), (overlay, slice(2000, 2040))):
+        best = np.argsort(-scores[:, part], axis=1)[:, : rows.shape[1]] + part.start
+        assert rows.shape[1] == min(10, allowed[part].sum())
+        assert allowed[rows[rows >= 0]].all()
+        right = [len(set(a) & set(b)) for a, b in zip(rows.tolist(), best.tolist(), strict=True)]
+        assert sum(right) >= (1.0 if kind == "exact" or share < 0.1 else 0.45) * best.size
 
 
 def test_a_kind_below_the_floor_gives_way_to_a_more_exact_one() -> None:
