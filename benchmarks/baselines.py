@@ -110,7 +110,7 @@ def markdown(name: str, report: Mapping[str, Any]) -> str:
     """The table of one log; its last line says how the system does against the best of the others."""
     models = report["models"]
     rows = [(model, *(interval(told, metric) for metric in METRICS)) for model, told in models.items()]
-    rows.append(("**system / best of the others**", *(verdict(models, metric) for metric in METRICS)))
+    rows.append(("**system / best of the others**", *(verdict(report, metric) for metric in METRICS)))
     head = (name, "recall@10 (95 %)", "ndcg@10 (95 %)")
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
     epochs = ", ".join(str(fit["epochs"]) for fit in report["fits"])
@@ -120,15 +120,17 @@ def markdown(name: str, report: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", f"{asks}; {of_rectools}."])
 
 
-def verdict(models: Mapping[str, Any], metric: str) -> str:
+def verdict(report: Mapping[str, Any], metric: str) -> str:
     """How many times the best of the others' metric the system's is, whether it is short, and whether it is sure."""
+    models = report["models"]
     best = max((name for name in models if name != "system"), key=lambda name: float(models[name][metric]))
     ours, theirs = models["system"], models[best]
     ratio = ours[metric] / theirs[metric] if theirs[metric] else float("inf")
     (low, high), (other_low, other_high) = ours[f"{metric}_interval"], theirs[f"{metric}_interval"]
     apart = "apart" if low > other_high or high < other_low else "overlap"
     short = f", **short by {1 - ratio:.1%}**" if ratio < 1 else ""
-    return f"{ratio:.2f} times {best}{short}; intervals {apart}"
+    low, high = report["gains"][best][f"{metric}_interval"]
+    return f"{ratio:.2f} times {best}{short}; intervals {apart}; on the same asks {low:+.4f} to {high:+.4f}"
 
 
 @click.command()

@@ -107,6 +107,9 @@ def evaluate(
         table.add_row(model, *(f"{metrics[column]:.4f}" if column in metrics else "" for column in _COLUMNS))
     out.print(table)
     out.print(f"{scores['asks']:,} lists asked for, by {protocol}")
+    for other, gain in scores["gains"].items():
+        low, high = gain["ndcg_at_10_interval"]
+        out.print(f"{chosen[0]} over {other}: ndcg@10 {gain['ndcg_at_10']:+.4f} ({low:+.4f} to {high:+.4f})")
 
 
 @click.command()

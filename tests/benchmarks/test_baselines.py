@@ -88,7 +88,10 @@ def told(value: float, low: float, high: float) -> dict[str, Any]:
 )
 def test_the_table_says_where_the_system_is_short_of_the_best(ours: tuple[float, float, float], said: str) -> None:
     models = {"system": told(*ours), "trending": told(0.1, 0.05, 0.15), "als": told(0.2, 0.17, 0.23)}
-    report = {"models": models, "asks": 1200, "trending_half_life_s": [1.0, 1.0, 1.0], "fits": []}
+    gain = {"recall_at_10_interval": (-0.01, 0.02), "ndcg_at_10_interval": (-0.01, 0.02)}
+    gains = {"als": gain, "trending": {}}
+    report = {"models": models, "gains": gains, "asks": 1200, "trending_half_life_s": [1.0, 1.0, 1.0], "fits": []}
+    same = "on the same asks -0.0100 to +0.0200"
     *_, last, _, caption = baselines.markdown("a log", report).splitlines()
-    assert last == f"| **system / best of the others** | {said} | {said} |"
+    assert last == f"| **system / best of the others** | {said}; {same} | {said}; {same} |"
     assert caption == "1,200 asks at 3 splits; RecTools' SASRec was left out."

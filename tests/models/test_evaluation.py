@@ -43,6 +43,10 @@ def test_every_model_answers_the_same_asks_and_the_system_beats_the_classics() -
     assert system["calibration_error"] < 0.02
     assert 0 < system["coverage"] <= 1 and system["novelty_bits"] > 0 and 0 <= system["diversity"] < 1
     assert system["segments"]["warm_users"]["asks"] > 20
+    assert list(report["gains"]) == list(MODELS)[1:]
+    gain = report["gains"]["trending"]
+    low, high = gain["ndcg_at_10_interval"]
+    assert 0 < low < gain["ndcg_at_10"] == pytest.approx(system["ndcg_at_10"] - table["trending"]["ndcg_at_10"]) < high
     assert stages == sorted(stages)
     assert stages[-1] == 1.0
 
@@ -80,14 +84,16 @@ def test_left_out_one_by_one_the_sequence_model_is_taught_and_asked_alone() -> N
 
 def test_the_examples_are_what_the_docs_call_them() -> None:
     examples = Path(__file__).parents[2] / "docs/examples"
-    best, untold = (
+    best, untold, pooled = (
         TrainingConfig.from_json(json.loads((examples / f"{name}.json").read_bytes()))
-        for name in ("ml-1m", "ml-1m-untold")
+        for name in ("ml-1m", "ml-1m-untold", "ml-1m-pooled")
     )
     shipped = quick(TrainingConfig())
     assert best == replace(shipped, sequence=replace(shipped.sequence, dropout=0.3, epochs=24))
     assert untold.sequence.reads == ("times",)
     assert not untold.slist.beside, "where it reads how long ago things were, it is told the moment"
+    assert (pooled.sequence.layers, pooled.sequence.blocks, pooled.sequence.loss) == ("pooled", 1, "softmax")
+    assert not pooled.sequence.reads
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
