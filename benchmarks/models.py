@@ -87,7 +87,7 @@ def fine_tune(log: Log) -> dict[str, Any]:
         models = [Recommender.load(path) for path in (before, tuned, anew)]
         later = [_ndcg(log, model, log.newest, log.size) for model in models]
         tenth = log.older - (log.newest - log.older)
-        earlier = [_ndcg(log, model, tenth, log.older) for model in models[:2]]
+        earlier = [_ndcg(log, model, tenth, log.older) for model in models]
     return {
         "ndcg_before": later[0],
         "ndcg_tuned": later[1],
@@ -98,6 +98,7 @@ def fine_tune(log: Log) -> dict[str, Any]:
         "of_time": seconds[0] / seconds[1],
         "older_tenth_before": earlier[0],
         "older_tenth_tuned": earlier[1],
+        "older_tenth_anew": earlier[2],
         "forgotten": 1.0 - earlier[1] / max(earlier[0], 1e-9),
     }
 
@@ -219,7 +220,7 @@ def markdown(claim: str, results: Mapping[str, Any]) -> str:
     rows: list[tuple[str, ...]]
     if claim == "fine-tune":
         head = ("log", "ndcg@10: before", "fine-tuned", "retrained", "of the retrain's", "seconds", "of the retrain's")
-        head = (*head, "older tenth: before", "after", "lost")
+        head = (*head, "older tenth: before", "fine-tuned", "retrained", "lost")
         rows = [
             (
                 name,
@@ -227,7 +228,7 @@ def markdown(claim: str, results: Mapping[str, Any]) -> str:
                 f"{r['of_retrain']:.1%}",
                 f"{r['seconds_tuned']:.1f} of {r['seconds_anew']:.1f}",
                 f"{r['of_time']:.1%}",
-                *(f"{r[key]:.4f}" for key in ("older_tenth_before", "older_tenth_tuned")),
+                *(f"{r[key]:.4f}" for key in ("older_tenth_before", "older_tenth_tuned", "older_tenth_anew")),
                 f"{r['forgotten']:.1%}",
             )
             for name, r in results.items()
