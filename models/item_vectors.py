@@ -34,41 +34,38 @@ def item_vectors(
     The id of one that was not has learnt nothing, and would add noise: it is known by its content, or by its creators.
     """
     vectors = np.zeros((len(items), network.config.dim), dtype=np.float32)
+    old, new = np.flatnonzero(met), np.flatnonzero(~met)
     for start in range(0, len(items), _AT_ONCE):
-        rows = np.arange(start, min(start + _AT_ONCE, len(items)))
-        some = content.take(rows)
-        own, alone = network.of_items(torch.from_numpy(rows), some), network.of_content(some)
-        vectors[rows] = torch.where(torch.from_numpy(met[rows])[:, None], own, alone).numpy()
-    new = np.flatnonzero(~met)
-    creators = facts.creators[: len(items)]
-    vectors[new] = by_creators(
-        vectors[new], [items[row] for row in new.tolist()], creators[new], vectors[met], creators[met]
-    )
+        some = old[start : start + _AT_ONCE]
+        vectors[some] = network.of_items(torch.from_numpy(some), content.take(some)).numpy()
+        some = new[start : start + _AT_ONCE]
+        vectors[some] = network.of_content(content.take(some)).numpy()
+    described, creators = [items[row] for row in new.tolist()], facts.creators[: len(items)]
+    vectors[new] = by_creators(vectors[new], described, creators[new], vectors, np.where(met[:, None], creators, 0))
     return vectors
 
 
 def by_creators(
-    vectors: Floats, items: Sequence[ItemContent], creators: Creators, of_met: Floats, creators_of_met: Creators
+    vectors: Floats, items: Sequence[ItemContent], creators: Creators, of: Floats, made: Creators
 ) -> Floats:
     """Vectors (k, d) of new items; where nothing but its creators is told of one, the mean of what they have made.
 
     Args:
         creators: (k, c) the new items' hashed creators, padded with 0.
-        of_met: (m, d) the vectors of the items that were met; the means are as long as theirs are on average.
-        creators_of_met: (m, c).
+        of: (n, d) the vectors of all items; the means are as long as those they are of, on average.
+        made: (n, c) the creators of those that were met, 0 for the others.
     """
     asking = np.flatnonzero([_tells_creators_alone(item) for item in items])
-    if not len(asking) or not len(of_met):
+    if not len(asking) or not made.any():
         return vectors
-    buckets = int(max(creators.max(), creators_of_met.max())) + 1
-    shared = _incidence(creators[asking], buckets) @ _incidence(creators_of_met, buckets).T
+    buckets = int(max(creators.max(), made.max())) + 1
+    shared = _incidence(creators[asking], buckets) @ _incidence(made, buckets).T
+    sums, lengths = shared @ of, shared @ np.linalg.norm(of, axis=1)
     counts = shared.sum(axis=1)
-    lengths = np.linalg.norm(of_met, axis=1, keepdims=True)
-    sums = shared @ np.concatenate([of_met, lengths], axis=1)
     found = counts > 0
-    means = sums[found, :-1] / np.maximum(np.linalg.norm(sums[found, :-1], axis=1, keepdims=True), 1e-12)
+    scale = lengths[found] / counts[found] / np.maximum(np.linalg.norm(sums[found], axis=1), 1e-12)
     leant = vectors.copy()
-    leant[asking[found]] = means * (sums[found, -1:] / counts[found, None])
+    leant[asking[found]] = sums[found] * scale[:, None]
     return leant
 
 

@@ -412,13 +412,14 @@ class Recommender:
     def _overlay(self, rows: npt.NDArray[np.int64], items: Sequence[ItemContent], known: int) -> None:
         """Give rows (k,), ascending, vectors of what is known of them; those from `known` on are not there yet."""
         assert self.networks is not None
-        networks, creators = self.networks, self.facts.creators
-        old, met = rows < known, np.flatnonzero(self.facts.is_met[: self._trained])
+        networks, old = self.networks, rows < known
+        creators, met = self.facts.creators[: self._trained], self.facts.is_met[: self._trained]
+        made = np.where(met[:, None], creators, 0)
         content = TokenTable.of(items, self.config.token_buckets)
         for index, network in ((networks.sequence_index, networks.sequence), (networks.towers_index, networks.towers)):
             with torch.no_grad():
                 plain = network.of_content(content).numpy()
-            plain = by_creators(plain, items, creators[rows], index.vectors[met, :-1], creators[met])
+            plain = by_creators(plain, items, self.facts.creators[rows], index.vectors[: len(made), :-1], made)
             vectors = with_prior(plain, network.prior.of_unknown())
             index.replace(rows[old], vectors[old])
             index.add(vectors[~old])
