@@ -17,6 +17,8 @@ Floats = npt.NDArray[np.float32]
 _WIDEST = 4.0
 _LEAST_SPREAD = 1e-3
 _SELDOM = 1e-3
+#: So many of the items that a user dealt with last are tokens of the user.
+_WATCHED = 20
 #: Knuth's multiplier: rows beside each other get buckets far apart.
 _SPREADS_ROWS = 2_654_435_761
 
@@ -89,13 +91,21 @@ class Tokens:
 
     @classmethod
     def of(cls, users: UserBatch, items: npt.NDArray[np.int64], facts: ItemFacts, buckets: int) -> Tokens:
-        """An item's histogram keys and a token of its own; a user's profile and histogram, each weighing 1 in all, and
-        the words searched for last, as they fade."""
-        own = (items * _SPREADS_ROWS % (buckets - 1) + 1).astype(np.int32)
+        """An item's histogram keys and a token of its own; a user's profile, histogram and the items liked last, each
+        weighing 1 in all, and the words searched for last, as they fade."""
+        recent = users.items[:, -_WATCHED:].astype(np.int64)
+        liked = np.where(recent >= 0, users.strengths[:, -_WATCHED:], 0.0)
+        watched = np.where(liked > 0, _own_tokens(recent, buckets), 0)
         named = users.profile > 0
-        profile = named / np.maximum(named.sum(axis=1, keepdims=True), 1)
+        profile, liking = (each / np.maximum(each.sum(axis=1, keepdims=True), 1e-9) for each in (named, liked))
+        weights = [profile, users.histogram_weights, liking, users.searched_weights]
         return cls(
-            np.concatenate([facts.keys[items], own[:, None]], axis=1),
-            np.concatenate([users.profile, users.histogram, users.searched], axis=1),
-            np.concatenate([profile, users.histogram_weights, users.searched_weights], axis=1, dtype=np.float32),
+            np.concatenate([facts.keys[items], _own_tokens(items, buckets)[:, None]], axis=1),
+            np.concatenate([users.profile, users.histogram, watched, users.searched], axis=1, dtype=np.int32),
+            np.concatenate(weights, axis=1, dtype=np.float32),
         )
+
+
+def _own_tokens(items: npt.NDArray[np.int64], buckets: int) -> npt.NDArray[np.int32]:
+    """The tokens of rows (…), each item's own."""
+    return (items * _SPREADS_ROWS % (buckets - 1) + 1).astype(np.int32)

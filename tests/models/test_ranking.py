@@ -212,6 +212,24 @@ def test_what_was_searched_for_speaks_for_the_items_that_it_finds(course: Course
     assert asked_for.any() and np.isin(users.searched[0, 0], tokens.user[0])
 
 
+def test_a_users_tokens_are_those_of_what_the_user_liked_last_as_much_as_it_was_liked(course: Course) -> None:
+    users, items = course.histories.before(np.arange(2900, 2920)), np.arange(90)
+    tokens = Tokens.of(users, items, course.facts, 512)
+    own = tokens.item[:, -1]
+    assert len(np.unique(own)) > 80
+    for user in range(20):
+        liked = np.zeros(513)
+        recent = slice(-20, None)
+        np.add.at(
+            liked, own[users.items[user, recent]], users.strengths[user, recent] * (users.items[user, recent] >= 0)
+        )
+        told = np.zeros(513)
+        start = users.profile.shape[1] + users.histogram.shape[1]
+        watched = slice(start, start + min(20, users.items.shape[1]))
+        np.add.at(told, tokens.user[user, watched], tokens.weights[user, watched])
+        np.testing.assert_allclose(told, liked / liked.sum(), atol=1e-6)
+
+
 def test_facts_tell_creators_language_and_times_and_survive_the_disk() -> None:
     content = {"genre": ["drama"], "director": ["ann"], "language": ["ko"]}
     items = [
