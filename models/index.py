@@ -111,10 +111,10 @@ class VectorIndex:
         if self.built:
             found.append(self._search_built(queries, min(k, self.built), allowed))
         if self._size > self.built:
-            overlay = np.arange(self.built, self._size)
+            overlay, vectors = np.arange(self.built, self._size), self._vectors[self.built : self._size]
             if allowed is not None:
-                overlay = overlay[allowed[self.built :]]
-            scores = queries @ self._vectors[overlay].T
+                overlay, vectors = overlay[allowed[self.built :]], vectors[allowed[self.built :]]
+            scores = queries @ vectors.T
             if len(overlay) > k:
                 found.append(overlay[np.argpartition(-scores, k - 1, axis=1)[:, :k]])
             else:
