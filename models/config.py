@@ -77,12 +77,14 @@ class TowersConfig:
     Attributes:
         reads: beside profile, histogram and history: the words of the last `searches`; the `hours` (time of day and day
             of the week); the `season`; the `device`; the `user`, by an embedding of the hashed id.
+        similarity: of a user's and an item's vector: `cosine` divided by `temperature`, or `dot` product.
         item_dropout, user_dropout: share of items, and of users, whose id is hidden in a training step.
         negatives: items drawn for each step, beside those that the others of the batch chose.
         popular_negatives: the share of these that is drawn as often as items are liked; the others are drawn uniformly.
     """
 
     reads: tuple[TowerReading, ...] = ("searches",)
+    similarity: Literal["dot", "cosine"] = "cosine"
     dim: int = 64
     hidden: int = 128
     temperature: float = 0.1

@@ -190,7 +190,7 @@ def fit_towers(model: TwoTowers, lesson: Lesson) -> None:
         with lesson.compute.autocast():
             vectors = model.of_items(here(needed), lesson.content.take(needed))
             queries = model.of_users(some, vectors[here(of[: history.size].reshape(history.shape))])
-        logits = queries @ vectors[here(of[history.size :])].T / config.temperature
+        logits = queries @ vectors[here(of[history.size :])].T / model.temperature
         logits = logits + model.prior(lesson.trends, rows[batch], chosen)
         expected = negatives.expected(chosen, len(batch))
         places = here(np.searchsorted(chosen, targets[batch]))

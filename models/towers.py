@@ -31,7 +31,7 @@ _CONTEXT: Final = {"hours": len(HOURS), "season": len(SEASON), "device": len(DEV
 
 
 class TwoTowers(nn.Module):
-    """Both towers; their vectors have unit length."""
+    """Both towers; compared by cosine, their vectors have unit length."""
 
     def __init__(self, n_items: int, buckets: int, half_lives: int, config: TowersConfig) -> None:
         super().__init__()
@@ -58,6 +58,11 @@ class TwoTowers(nn.Module):
         )
         self.item = nn.Sequential(nn.Linear(dim, config.hidden), nn.GELU(), nn.Linear(config.hidden, dim))
 
+    @property
+    def temperature(self) -> float:
+        """What inner products are divided by."""
+        return self.config.temperature if self.config.similarity == "cosine" else 1.0
+
     def of_items(self, rows: Tensor, content: TokenTable) -> Tensor:
         """The vectors (k, dim) of items `rows` int64 (k,) with their content in the same order."""
         return self._finished(self.items(rows, content))
@@ -81,7 +86,7 @@ class TwoTowers(nn.Module):
         )
         profile = self.profile(tensor(users.profile.astype(np.int64), device))
         joined = torch.cat([profile, taste, pooled, *self._read(users, device), tensor(known, device)], dim=1)
-        return F.normalize(self.user(joined).float(), dim=1)
+        return self._comparable(self.user(joined).float())
 
     def _read(self, users: UserBatch, device: torch.device) -> Iterator[Tensor]:
         """What the configuration has it read beside: (B, dim) each."""
@@ -108,9 +113,12 @@ class TwoTowers(nn.Module):
         if self.training:  # setting it is slow
             self.eval()
         scaled: npt.NDArray[np.float32] = (
-            self.of_users(users, torch.from_numpy(vectors[np.maximum(users.items, 0)])) / self.config.temperature
+            self.of_users(users, torch.from_numpy(vectors[np.maximum(users.items, 0)])) / self.temperature
         ).numpy()
         return scaled
 
     def _finished(self, vectors: Tensor) -> Tensor:
-        return F.normalize(vectors + self.item(vectors), dim=1)
+        return self._comparable(vectors + self.item(vectors))
+
+    def _comparable(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=1) if self.config.similarity == "cosine" else vectors

@@ -422,7 +422,7 @@ def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityCon
 
 def _same_models(one: TrainingConfig, other: TrainingConfig) -> bool:
     of_sequence = ("layers", "similarity", "reads", "dim", "blocks", "heads", "length", "temperature", "next_action")
-    parts = {"sequence": of_sequence, "towers": ("reads", "dim", "hidden", "temperature")}
+    parts = {"sequence": of_sequence, "towers": ("reads", "similarity", "dim", "hidden", "temperature")}
     return one.slist == other.slist and all(
         getattr(getattr(one, part), name) == getattr(getattr(other, part), name)
         for part, named in parts.items()

@@ -116,7 +116,7 @@ class State:
 
     Attributes:
         popularity, facts: by row.
-        vectors: float32 (rows, d) of unit length, in which near means alike; None before there are any.
+        vectors: float32 (rows, d), whose inner products are greater the more alike; None before there are any.
         holidays: as `TrainingConfig` has them.
     """
 

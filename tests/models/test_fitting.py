@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +70,19 @@ def lesson_of(course: Course, epochs: int = 1) -> Lesson:
         np.random.default_rng(0),
         lambda _done: None,
     )
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_the_towers_learn_by_either_likeness(course: Course, similarity: Any) -> None:
+    torch.manual_seed(0)
+    model = TwoTowers(90, world.SMALL.token_buckets, 4, replace(world.SMALL.towers, similarity=similarity))
+    fit_towers(model, lesson_of(course, epochs=20))
+    with torch.no_grad():
+        vectors = model.of_items(torch.arange(90), course.content)
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(90)) == (similarity == "cosine")
+    rows = np.flatnonzero(course.targets)
+    best = (model.queries(course.histories.before(rows), vectors.numpy()) @ vectors.numpy().T).argmax(axis=1)
+    assert (best % 3 == course.histories.log.user[rows] % 3).mean() > 0.9
 
 
 @pytest.mark.parametrize("popular", [0.0, 0.25, 1.0])
