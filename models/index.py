@@ -6,7 +6,6 @@ searched exactly until the next build.
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,12 +74,6 @@ class VectorIndex:
     def vectors(self) -> Vectors:
         """Every row's vector (rows, d), overlay included."""
         return self._vectors[: self._size]
-
-    @cached_property
-    def centre(self) -> Vectors:
-        """The mean (d,) of the built rows' vectors; 0 where there are none."""
-        mean: Vectors = self._vectors[: self.built].sum(axis=0) / np.float32(max(self.built, 1))
-        return mean
 
     def add(self, vectors: Vectors) -> None:
         """Append rows (k, d) to the overlay."""

@@ -69,6 +69,15 @@ def by_creators(
     return leant
 
 
+def centre_of(vectors: Floats, met: npt.NDArray[np.bool_]) -> Floats:
+    """The mean (d,) of the vectors (n, d) of the items that were met; 0 where none was.
+
+    Those of the others lie together elsewhere, as they have no ids that set them apart.
+    """
+    mean: Floats = vectors[met].sum(axis=0) / np.float32(max(int(met.sum()), 1))
+    return mean
+
+
 def _tells_creators_alone(item: ItemContent) -> bool:
     """Titles and times aside, which hardly tell what an item is like."""
     told = {name for name, values in item.categorical.items() if values}

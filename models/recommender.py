@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from models.candidates import Candidates
 from models.config import TrainingConfig
 from models.features import ItemContent, TokenTable
 from models.index import VectorIndex, inner_products
-from models.item_vectors import by_creators
+from models.item_vectors import by_creators, centre_of
 from models.neighbours import FLOOR, Neighbours
 from models.ordering import distinct
 from models.popularity import Popularity, PopularityConfig
@@ -127,6 +128,12 @@ class Recommender:
     def trained_items(self) -> int:
         """Rows that training has met; those from it on came since."""
         return self._trained
+
+    @cached_property
+    def centre(self) -> Floats:
+        """See `centre_of`; of the item tower."""
+        assert self.networks is not None, "the towers are trained"
+        return centre_of(self.networks.towers_index.vectors[: self._trained, :-1], self.facts.is_met[: self._trained])
 
     def row_of(self, item_id: str) -> int | None:
         """The row of an item; None for one that was not admitted."""

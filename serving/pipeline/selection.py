@@ -218,7 +218,7 @@ class Determinantal:
 def cosines(query: Query, items: npt.NDArray[np.int64]) -> Floats:
     """The cosines between the items (B, R) of each user's slate, (B, R, R), by the item tower; 0 without a model.
 
-    They are those of the vectors less the mean of all (Mu and Viswanath, 2018): the tower's lie in a narrow cone, in
+    They are those of the vectors less their mean (Mu and Viswanath, 2018): the tower's lie in a narrow cone, in
     which any two items are alike by 0.75 to 0.8, give or take 0.05.
     """
     users, columns = items.shape
@@ -227,7 +227,7 @@ def cosines(query: Query, items: npt.NDArray[np.int64]) -> Floats:
         return np.zeros((users, columns, columns), np.float32)
     index = networks.towers_index
     # without the prior, which is no likeness
-    vectors = of_unit_length(index.vectors[np.maximum(items, 0), :-1] - index.centre[:-1])
+    vectors = of_unit_length(index.vectors[np.maximum(items, 0), :-1] - query.model.centre)
     vectors[items < 0] = 0
     found: Floats = vectors @ vectors.transpose(0, 2, 1)
     return found

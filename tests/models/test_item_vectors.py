@@ -8,7 +8,7 @@ import numpy as np
 
 from models.blend import Blend
 from models.features import BareItem, ItemContent
-from models.item_vectors import by_creators
+from models.item_vectors import by_creators, centre_of
 from models.popularity import PopularityConfig
 from models.recommender import Recommender
 from models.training import Course
@@ -67,3 +67,14 @@ def test_the_creators_of_nothing_leave_the_content() -> None:
     np.testing.assert_array_equal(nothing, given)
     of_others = by_creators(given, [film(1, director=["a"])], creators, 2 * given, np.array([[8, 9]], np.int32))
     np.testing.assert_array_equal(of_others, given)
+
+
+def test_what_nobody_has_met_does_not_move_the_centre() -> None:
+    model = made_of(*(film(number, genre=["news"]) for number in range(93, 193)))
+    assert model.networks is not None
+    vectors = model.networks.towers_index.vectors[:, :-1]
+    met = np.flatnonzero(model.facts.is_met)
+    assert 60 < len(met) <= 90 > met.max()
+    np.testing.assert_allclose(model.centre, vectors[met].mean(axis=0), rtol=1e-4, atol=1e-6)
+    assert not np.allclose(model.centre, vectors.mean(axis=0), rtol=0.1)
+    assert not centre_of(vectors, np.zeros(len(vectors), bool)).any()
