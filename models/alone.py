@@ -17,7 +17,7 @@ import torch
 
 from models.config import SequenceConfig, SlistConfig, TrainingConfig
 from models.contenders import Asks, Items, best_of
-from models.fitting import Lesson, fit_sequence
+from models.fitting import Lesson
 from models.interactions import NO_ITEM, Interactions
 from models.labels import CONSUMING, POSITIVE
 from models.sequence import SequenceModel
@@ -87,13 +87,12 @@ class Alone:
             course.trends,
             np.ones(len(course.targets), np.float32),
             course.targets,
-            config.sequence.epochs,
             math.inf,
             np.random.default_rng(config.seed),
             progress,
             compute=course.compute,
         )
-        fit_sequence(network, lesson)
+        network.fit(lesson)
         with torch.no_grad():
             vectors = network.of_items(torch.arange(len(course.items)), course.content).numpy()
         every = np.ones(len(course.targets), dtype=bool)

@@ -81,6 +81,7 @@ class TowersConfig:
         item_dropout, user_dropout: share of items, and of users, whose id is hidden in a training step.
         negatives: items drawn for each step, beside those that the others of the batch chose.
         popular_negatives: the share of these that is drawn as often as items are liked; the others are drawn uniformly.
+        warmup: steps until the learning rate is reached.
     """
 
     reads: tuple[TowerReading, ...] = ("searches",)
@@ -95,6 +96,7 @@ class TowersConfig:
     negatives: int = 512
     popular_negatives: float = 0.0
     learning_rate: float = 1e-3
+    warmup: int = 0
     weight_decay: float = 0.5
     epochs: int = 3
     fine_tune_epochs: int = 1

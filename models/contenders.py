@@ -88,7 +88,7 @@ class System:
 
 
 @dataclass
-class Network:
+class NetworkAlone:
     """One of the networks alone, with the popularity that its index holds."""
 
     model: Recommender

@@ -23,7 +23,7 @@ from models import list_metrics as lm
 from models.alone import Alone, alike
 from models.classics import DecayedTrending, ItemItem
 from models.config import TrainingConfig
-from models.contenders import Asks, Classic, Contender, Network, SegmentTrending, SlistAlone, System, blend_alone
+from models.contenders import Asks, Classic, Contender, NetworkAlone, SegmentTrending, SlistAlone, System, blend_alone
 from models.interactions import Interactions
 from models.matrix_contenders import ContentBased, FactorsBySGD, UserUser, WeightedALS
 from models.metrics import bootstrap_interval
@@ -262,7 +262,7 @@ def contender(name: str, course: Course, fold: Fold, model: Recommender | None, 
         return made[name]()
     assert model is not None
     if name in ("sequence", "two_tower"):
-        return Network(model, name)
+        return NetworkAlone(model, name)
     return System(blend_alone(model) if name == "blend" else model, course.likes, fold.start)
 
 

@@ -11,9 +11,8 @@ import torch
 from scipy.sparse import csr_array
 
 from models.features import ItemContent, TokenTable
+from models.network import Network
 from models.ranking.facts import CREATORS, ItemFacts
-from models.sequence import SequenceModel
-from models.towers import TwoTowers
 
 _AT_ONCE: Final = 65_536
 
@@ -23,7 +22,7 @@ Creators = npt.NDArray[np.int32]
 
 @torch.no_grad()
 def item_vectors(
-    network: SequenceModel | TwoTowers,
+    network: Network,
     items: Sequence[ItemContent],
     content: TokenTable,
     facts: ItemFacts,

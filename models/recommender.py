@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from safetensors.torch import load_model, save_model
 
 from models.artefact import ArtefactError, read_manifest
 from models.artefact import verify as _verify
@@ -43,6 +42,7 @@ from models.towers import TwoTowers
 from models.users import UserBatch
 
 TRENDING_VERSION: Final = "trending"
+_SEQUENCE, _TOWERS = "sequence.safetensors", "two_tower.safetensors"
 
 #: Of the models whose scores are features, the networks come first.
 _NETWORKS: Final = MODELS.index("slist")
@@ -270,8 +270,8 @@ class Recommender:
         assert self.neighbours is not None
         assert self.slist is not None
         assert len(self.item_ids) == self._trained, "the overlay is no part of an artefact"
-        save_model(networks.sequence, str(folder / "sequence.safetensors"))
-        save_model(networks.towers, str(folder / "two_tower.safetensors"))
+        networks.sequence.save(folder / _SEQUENCE)
+        networks.towers.save(folder / _TOWERS)
         indexes = {"sequence": networks.sequence_index, "two_tower": networks.towers_index}
         tables: dict[str, npt.NDArray[Any]] = {name: index.vectors for name, index in indexes.items()}
         tables |= self.neighbours.tables() | self.slist.tables() | self.facts.tables()
@@ -311,9 +311,8 @@ class Recommender:
             tables = load_file(path / "tables.safetensors")
             popularity = PopularityConfig(**{name: tuple(v) for name, v in description["popularity"].items()})
             sizes = len(item_ids), config.token_buckets, len(popularity.half_lives_s)
-            sequence, towers = SequenceModel(*sizes, config.sequence), TwoTowers(*sizes, config.towers)
-            load_model(sequence, path / "sequence.safetensors")
-            load_model(towers, path / "two_tower.safetensors")
+            sequence = SequenceModel.load(path / _SEQUENCE, *sizes, config.sequence)
+            towers = TwoTowers.load(path / _TOWERS, *sizes, config.towers)
             indexes = {
                 name: VectorIndex.load(path / f"{name}.faiss", about["kind"], tables[name], about["recall"])
                 for name, about in description["indexes"].items()
@@ -332,7 +331,7 @@ class Recommender:
             related = RelatedItems.from_tables(tables)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtefactError(f"{path}: not an artefact that this version can read: {error}") from error
-        networks = Networks(sequence.eval(), towers.eval(), indexes["sequence"], indexes["two_tower"])
+        networks = Networks(sequence, towers, indexes["sequence"], indexes["two_tower"])
         made = cls(
             manifest.version, config, popularity, item_ids, networks, neighbours, blend, facts, ranker, related, slist
         )

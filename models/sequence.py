@@ -6,6 +6,7 @@ Which layers it is made of, how a query is compared with an item, and what is re
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final, cast
 
 import numpy as np
@@ -14,36 +15,36 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as all of torch's users name it
 from torch import Tensor, nn
 
+from models import losses
+from models.compute import tensor
 from models.config import SequenceConfig
 from models.dropout import Dropout
 from models.features import TokenTable
-from models.item_net import ItemNet
-from models.labels import N_ACTIONS
+from models.fitting import Exercises, Lesson, Negatives, Windows
+from models.labels import N_ACTIONS, POSITIVE
 from models.layers import SPANS, SPANS_PER_OCTAVE, Layer, layer
+from models.network import Network
 from models.next_action import NextAction
-from models.prior import TrendPrior
 from models.user_ids import UserIds
 from models.users import UserBatch
 
 GAPS: Final = 34
 _LONGEST_S: Final = 1 << 30
 
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 
-class SequenceModel(nn.Module):
-    """The encoder and its item net.
 
-    Args:
-        n_items, buckets: see `ItemNet`.
-    """
+class SequenceModel(Network):
+    """The encoder and its item net."""
+
+    config: SequenceConfig
 
     def __init__(self, n_items: int, buckets: int, half_lives: int, config: SequenceConfig) -> None:
-        super().__init__()
         dim, reads = config.dim, config.reads
-        self.config = config
-        self.prior = TrendPrior(half_lives)
+        super().__init__(n_items, buckets if "content" in reads else 0, half_lives, config)
         if "trends" not in reads:
             nn.init.zeros_(self.prior.weights).requires_grad_(False)
-        self.items = ItemNet(n_items, buckets if "content" in reads else 0, dim, config.item_dropout)
         self.begin = nn.Parameter(torch.zeros(dim))
         self.users = UserIds(buckets, dim, config.user_dropout) if "user" in reads else None
         self.actions = nn.Embedding(N_ACTIONS, dim) if "actions" in reads else None
@@ -58,13 +59,78 @@ class SequenceModel(nn.Module):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.05)
 
-    def of_items(self, rows: Tensor, content: TokenTable) -> Tensor:
-        """The vectors (k, dim) of items `rows` int64 (k,) with their content in the same order."""
-        return self._comparable(self.items(rows, content))
+    def exercises(self, lesson: Lesson) -> Exercises:
+        """To foretell each example, and the action on it, from all that its user did before."""
+        config = self.config
+        log = lesson.histories.log
+        order, starts = lesson.histories.consumed()
+        size = len(lesson.content)
+        full = config.loss == "softmax" or (config.loss == "sampled" and size <= config.full_softmax_items)
+        negatives = Negatives(lesson, config.negatives, config.popular_negatives)
+        here = partial(tensor, device=lesson.compute.device)
 
-    def of_content(self, content: TokenTable) -> Tensor:
-        """The vectors (n, dim) of items known by content alone."""
-        return self._comparable(self.items.of_content(content))
+        def step(window: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_], begins: npt.NDArray[np.bool_]) -> Tensor:
+            events = order[window]
+            weights = np.where(inside, lesson.weights[events], 0.0).astype(np.float32)
+            weights[~begins, 0] = 0.0  # nothing is known there of a user whose past was cut off
+            items = np.where(inside, log.item[events], 0).astype(np.int64)
+            asked = weights > 0
+            drawn = None if full else negatives.drawn()
+            rows = None if drawn is None else np.unique(np.concatenate([items[asked], drawn])).astype(np.int64)
+            vectors, of_items = _looked_up(self, lesson.content, items, rows)
+            ts = here(log.ts[events])
+            with lesson.compute.autocast():
+                queries = self(
+                    of_items[:, :-1],
+                    here(log.action[events[:, :-1]].astype(np.int64)),
+                    here(log.strength[events[:, :-1]]),
+                    ts[:, :-1],
+                    ts,
+                    here(lesson.histories.users[log.user[events[:, 0]]].astype(np.int64)),
+                )
+            targets = here(items[asked] if rows is None else np.searchsorted(rows, items[asked]))
+            trends = self.prior(lesson.trends, events[asked], rows) if "trends" in config.reads else None
+            counted = here(weights[asked])
+            total = loss(_at(queries, asked), vectors, targets, counted, trends, rows, drawn)
+            if self.next_action is None:
+                return total
+            # the networks are left to foretell items
+            met = inside & (lesson.counted[events] > 0)
+            met[~begins, 0] = False
+            rated = events[met]
+            what = self.next_action.loss(
+                _at(queries, met).detach(),
+                _at(of_items, met).detach(),
+                here(log.action[rated].astype(np.int64)),
+                here((log.label[rated] == POSITIVE).astype(np.float32)),
+                here(lesson.counted[rated]),
+            )
+            return total + what
+
+        def loss(
+            queries: Tensor,
+            vectors: Tensor,
+            targets: Tensor,
+            counted: Tensor,
+            trends: Tensor | None,
+            rows: Rows | None,
+            drawn: Rows | None,
+        ) -> Tensor:
+            if config.loss == "gbce" and rows is not None and drawn is not None:
+                logits = queries @ vectors.T
+                columns = here(np.searchsorted(rows, drawn))
+                logits = logits if trends is None else logits + trends
+                return losses.gbce(logits, targets, counted, columns, len(negatives.pool), config.calibration)
+            if rows is None:
+                offset = vectors.new_zeros(size)
+            else:
+                offset = here(losses.sampling_offset(negatives.expected(rows, len(targets))))
+            if trends is None:
+                return losses.softmax_of_products(queries, vectors, offset, targets, counted)
+            return losses.softmax(queries @ vectors.T + trends + offset, targets, counted)
+
+        batches = Windows(order, starts, lesson, config.batch_tokens, config.stretch * config.length + 1)
+        return Exercises(batches, step)
 
     def forward(
         self, vectors: Tensor, actions: Tensor, strengths: Tensor, ts: Tensor, asked: Tensor, users: Tensor
@@ -121,12 +187,13 @@ class SequenceModel(nn.Module):
             return F.normalize(queries, dim=-1) / self.config.temperature
         return queries
 
-    def _comparable(self, vectors: Tensor) -> Tensor:
+    def finished(self, vectors: Tensor) -> Tensor:
+        """Items' vectors (k, dim) as they are compared."""
         return F.normalize(vectors, dim=-1) if self.config.similarity == "cosine" else vectors
 
     @torch.inference_mode()
     def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The users' queries (B, dim), with the items' vectors (rows, dim) as they are in the index."""
+        """See `Network.queries`."""
         if self.training:  # setting it is slow
             self.eval()
         real = users.items >= 0
@@ -169,3 +236,20 @@ def time_buckets(seconds: Tensor, per_octave: int, buckets: int) -> Tensor:
 def _after(ts: Tensor, until: Tensor) -> Tensor:
     """The buckets of the time from actions to moments after them, and before these 0: (batch, 1 + k)."""
     return F.pad(time_buckets((until - ts).double() / 1000.0, 1, GAPS), (1, 0))
+
+
+def _looked_up(network: SequenceModel, content: TokenTable, items: Rows, rows: Rows | None) -> tuple[Tensor, Tensor]:
+    """The vectors (k, dim) of rows, or of all, and of items (batch, length): each row that is met is made once."""
+    here = partial(tensor, device=network.begin.device)
+    if rows is None:
+        vectors = network.of_items(here(np.arange(len(content))), content)
+        return vectors, F.embedding(here(items), vectors)
+    needed, of = np.unique(np.concatenate([items.ravel(), rows]), return_inverse=True)
+    table = network.of_items(here(needed), content.take(needed))
+    places = here(of)
+    return table[places[items.size :]], F.embedding(places[: items.size].view(items.shape), table)
+
+
+def _at(states: Tensor, chosen: npt.NDArray[np.bool_]) -> Tensor:
+    """The states (k, dim) at the chosen places (batch, length), found without asking the device how many they are."""
+    return states.flatten(0, 1)[tensor(np.flatnonzero(chosen), states.device)]

@@ -7,6 +7,7 @@ says the user's id, the words of the last searches and the context, beside a poo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -15,13 +16,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from models import losses
 from models.compute import tensor
 from models.config import TowersConfig
-from models.features import TokenTable
+from models.fitting import Exercises, Lesson, Negatives
 from models.interactions import DEVICES
-from models.item_net import ItemNet
 from models.moments import HOURS, SEASON, calendar
-from models.prior import TrendPrior
+from models.network import Network
 from models.user_ids import UserIds
 from models.users import UserBatch
 
@@ -30,15 +31,14 @@ _POOLING_HALF_LIFE = 10.0
 _CONTEXT: Final = {"hours": len(HOURS), "season": len(SEASON), "device": len(DEVICES)}
 
 
-class TwoTowers(nn.Module):
+class TwoTowers(Network):
     """Both towers; compared by cosine, their vectors have unit length."""
 
+    config: TowersConfig
+
     def __init__(self, n_items: int, buckets: int, half_lives: int, config: TowersConfig) -> None:
-        super().__init__()
+        super().__init__(n_items, buckets, half_lives, config)
         dim, reads = config.dim, config.reads
-        self.config = config
-        self.prior = TrendPrior(half_lives)
-        self.items = ItemNet(n_items, buckets, dim, config.item_dropout)
         self.profile = nn.EmbeddingBag(buckets, dim, mode="mean", padding_idx=0)
         self.histogram = nn.EmbeddingBag(buckets, dim, mode="sum", padding_idx=0)
         self.ids = UserIds(buckets, dim, config.user_dropout) if "user" in reads else None
@@ -63,13 +63,36 @@ class TwoTowers(nn.Module):
         """What inner products are divided by."""
         return self.config.temperature if self.config.similarity == "cosine" else 1.0
 
-    def of_items(self, rows: Tensor, content: TokenTable) -> Tensor:
-        """The vectors (k, dim) of items `rows` int64 (k,) with their content in the same order."""
-        return self._finished(self.items(rows, content))
+    def exercises(self, lesson: Lesson) -> Exercises:
+        """To tell each example from its user as of just before it."""
+        config = self.config
+        rows = np.flatnonzero(lesson.weights > 0)
+        users = lesson.histories.before(rows)
+        targets = lesson.histories.log.item[rows].astype(np.int64)
+        weights = lesson.weights[rows]
+        negatives = Negatives(lesson, config.negatives, config.popular_negatives)
+        here = partial(tensor, device=lesson.compute.device)
 
-    def of_content(self, content: TokenTable) -> Tensor:
-        """The vectors (n, dim) of items known by content alone."""
-        return self._finished(self.items.of_content(content))
+        def batches() -> Iterator[tuple[npt.NDArray[np.intp]]]:
+            shuffled = lesson.rng.permutation(len(rows))
+            for start in range(0, len(rows), config.batch):
+                yield (np.sort(shuffled[start : start + config.batch]),)
+
+        def step(batch: npt.NDArray[np.intp]) -> Tensor:
+            some = users.take(batch)
+            chosen = np.unique(np.concatenate([targets[batch], negatives.drawn()]))
+            history = np.maximum(some.items, 0).astype(np.int64)
+            needed, of = np.unique(np.concatenate([history.ravel(), chosen]), return_inverse=True)
+            with lesson.compute.autocast():
+                vectors = self.of_items(here(needed), lesson.content.take(needed))
+                queries = self.of_users(some, vectors[here(of[: history.size].reshape(history.shape))])
+            logits = queries @ vectors[here(of[history.size :])].T / self.temperature
+            logits = logits + self.prior(lesson.trends, rows[batch], chosen)
+            expected = negatives.expected(chosen, len(batch))
+            places = here(np.searchsorted(chosen, targets[batch]))
+            return losses.softmax(logits + here(losses.sampling_offset(expected)), places, here(weights[batch]))
+
+        return Exercises(batches, step)
 
     def of_users(self, users: UserBatch, history: Tensor) -> Tensor:
         """The users' vectors (B, dim); `history` (B, L, dim) holds the vectors of `users.items`."""
@@ -106,10 +129,7 @@ class TwoTowers(nn.Module):
 
     @torch.inference_mode()
     def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The users' queries (B, dim), with the items' vectors (rows, dim) as they are in the index.
-
-        They are scaled so that their inner products with items are the scores of the softmax.
-        """
+        """See `Network.queries`."""
         if self.training:  # setting it is slow
             self.eval()
         scaled: npt.NDArray[np.float32] = (
@@ -117,7 +137,8 @@ class TwoTowers(nn.Module):
         ).numpy()
         return scaled
 
-    def _finished(self, vectors: Tensor) -> Tensor:
+    def finished(self, vectors: Tensor) -> Tensor:
+        """Items' vectors (k, dim), as the item tower has them."""
         return self._comparable(vectors + self.item(vectors))
 
     def _comparable(self, vectors: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from models.blend import Blend
 from models.compute import Compute
 from models.config import TrainingConfig
 from models.features import BareItem, ItemContent, TokenTable, buckets_of, histogram_keys
-from models.fitting import Lesson, fit_sequence, fit_towers
+from models.fitting import Lesson
 from models.gate import scores, verdict
 from models.index import IndexRefused, VectorIndex
 from models.inference.skew import Spread
@@ -253,23 +253,14 @@ class Course:
 
     def networks(self, start: Recommender | None) -> tuple[SequenceModel, TwoTowers]:
         """New networks, or the incumbent's with room for the new items."""
-        size, half_lives = len(self.items), len(self.popularity.half_lives_s)
-        if start is not None and start.networks is not None:
-            sequence, towers = start.networks.sequence, start.networks.towers
-            known = sequence.items.ids.num_embeddings
-            copy = (
-                SequenceModel(known, self.config.token_buckets, half_lives, self.config.sequence),
-                TwoTowers(known, self.config.token_buckets, half_lives, self.config.towers),
-            )
-            copy[0].load_state_dict(sequence.state_dict())
-            copy[1].load_state_dict(towers.state_dict())
-            copy[0].items.grow(size)
-            copy[1].items.grow(size)
-            return copy
-        return (
-            SequenceModel(size, self.config.token_buckets, half_lives, self.config.sequence),
-            TwoTowers(size, self.config.token_buckets, half_lives, self.config.towers),
-        )
+        size, known = len(self.items), start.networks if start else None
+        sizes = start.trained_items if start else size, self.config.token_buckets, len(self.popularity.half_lives_s)
+        made = SequenceModel(*sizes, self.config.sequence), TwoTowers(*sizes, self.config.towers)
+        if known is not None:
+            for network, old in zip(made, (known.sequence, known.towers), strict=True):
+                network.load_state_dict(old.state_dict())
+                network.items.grow(size)
+        return made
 
     def counted(self, stop: int, after: int | None, rng: np.random.Generator) -> Floats:
         """What each log row before `stop` counts, the newest most; with `after`, the old ones are a sample."""
@@ -299,28 +290,22 @@ class Course:
         if not counted[self.targets].any():
             return {}
         sequence, towers = networks
-        lesson = Lesson(
-            self.histories,
-            self.content,
-            self.trends,
-            counted,
-            self.targets,
-            self.config.sequence.fine_tune_epochs if fine else self.config.sequence.epochs,
-            time.monotonic() + 0.7 * budget_s,
-            rng,
-            lambda done: progress("teaching the sequence model", 0.05 + 0.4 * done),
-            compute=self.compute,
-        )
-        fit_sequence(sequence, lesson)
-        of_towers = replace(
-            lesson,
-            epochs=self.config.towers.fine_tune_epochs if fine else self.config.towers.epochs,
-            until=time.monotonic() + 0.3 * budget_s,
-            progress=lambda done: progress("teaching the two towers", 0.45 + 0.25 * done),
-            losses=[],
-        )
-        fit_towers(towers, of_towers)
-        return {"sequence": lesson.losses, "two_tower": of_towers.losses}
+        losses = {}
+        for name, title, network, begun, share, of_budget in (
+            ("sequence", "the sequence model", sequence, 0.05, 0.4, 0.7),
+            ("two_tower", "the two towers", towers, 0.45, 0.25, 0.3),
+        ):
+
+            def tell(done: float, title: str = title, begun: float = begun, share: float = share) -> None:
+                progress(f"teaching {title}", begun + share * done)
+
+            until = time.monotonic() + of_budget * budget_s
+            lesson = Lesson(
+                self.histories, self.content, self.trends, counted, self.targets, until, rng, tell, compute=self.compute
+            )
+            (network.fit_partial if fine else network.fit)(lesson)
+            losses[name] = lesson.losses
+        return losses
 
     def catch_up(self, networks: tuple[SequenceModel, TwoTowers], held_out: int, rng: np.random.Generator) -> None:
         """Teach the held-out slice, mixed with as much of what came before."""

@@ -20,16 +20,16 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from models import fitting
 from models.compute import CPU, Compute
 from models.config import TowerReading, TrainingConfig
-from models.fitting import Lesson, fit_sequence, fit_towers
+from models.fitting import Lesson
 from models.layers import SASRec, layer
+from models.network import Network
 from models.popularity import PopularityConfig
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
 from models.training import Course
 from tests.models import world
 
-#: How a network is made, and how it is taught.
-Kinds = tuple[Callable[[TrainingConfig], Any], Callable[[Any, Lesson], None]]
+Make = Callable[[TrainingConfig], Network]
 GPU: Final = torch.device("cuda")
 
 
@@ -47,7 +47,7 @@ def towers_of(config: TrainingConfig) -> TwoTowers:
     return TwoTowers(90, config.token_buckets, 4, config.towers)
 
 
-def lesson_of(config: TrainingConfig, compute: Compute, *, events: int, epochs: int) -> Lesson:
+def lesson_of(config: TrainingConfig, compute: Compute, *, events: int) -> Lesson:
     course = Course.over(world.data(world.interactions(events)), config, PopularityConfig(), [])
     return Lesson(
         course.histories,
@@ -55,16 +55,11 @@ def lesson_of(config: TrainingConfig, compute: Compute, *, events: int, epochs: 
         course.trends,
         np.ones(len(course.targets), np.float32),
         course.targets,
-        epochs,
         time.monotonic() + 60,
         np.random.default_rng(0),
         lambda _done: None,
         compute=compute,
     )
-
-
-SEQUENCE: Final[Kinds] = (sequence_of, fit_sequence)
-TOWERS: Final[Kinds] = (towers_of, fit_towers)
 
 
 # -- the device
@@ -91,15 +86,15 @@ PARTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize(
-    ("kind", "config"),
+    ("make", "config"),
     [
-        *((SEQUENCE, with_parts(batch_tokens=256, **parts)) for parts in PARTS),
-        (TOWERS, replace(world.SMALL, towers=replace(world.SMALL.towers, reads=get_args(TowerReading)))),
+        *((sequence_of, with_parts(batch_tokens=256, **parts)) for parts in PARTS),
+        (towers_of, replace(world.SMALL, towers=replace(world.SMALL.towers, reads=get_args(TowerReading)))),
     ],
     ids=[*map(str, PARTS), "towers"],
 )
 def test_a_step_mixes_no_devices_and_waits_for_none(
-    kind: Kinds,
+    make: Make,
     config: TrainingConfig,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -116,12 +111,12 @@ def test_a_step_mixes_no_devices_and_waits_for_none(
 
     monkeypatch.setattr(fitting, "AdamW", Counted)
     elsewhere = Elsewhere()
-    lesson = lesson_of(config, elsewhere, events=600, epochs=1)
+    lesson = lesson_of(config, elsewhere, events=600)
     with FakeTensorMode(allow_non_fake_inputs=True):
         with elsewhere.device:
-            network = kind[0](config)
+            network = make(config)
         with pytest.raises(DataDependentOutputException, match="_local_scalar_dense"):
-            kind[1](network, lesson)
+            network.fit(lesson)
     assert len(steps) > 1
     assert all(devices == {elsewhere.device} for devices in steps)
 
@@ -132,10 +127,10 @@ def test_a_step_mixes_no_devices_and_waits_for_none(
 def test_a_gpu_teaches_as_well_as_the_cpu(parts: dict[str, Any], precision: Literal["float32", "bfloat16"]) -> None:
     config = with_parts(batch_tokens=256, **parts)
     compute = Compute.of(replace(config, device="cuda", precision=precision))
-    on_gpu, on_cpu = (lesson_of(config, each, events=1500, epochs=3) for each in (compute, Compute()))
+    on_gpu, on_cpu = (lesson_of(config, each, events=1500) for each in (compute, Compute()))
     for lesson in (on_gpu, on_cpu):
         network = sequence_of(config)
-        fit_sequence(network, lesson)
+        network.fit(lesson)
         assert {weights.device for weights in network.parameters()} == {CPU}
     np.testing.assert_allclose(on_gpu.losses, on_cpu.losses, rtol=0.05)
 
@@ -196,18 +191,18 @@ def header(network: nn.Module, path: Path) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("kind", "config"),
-    [*((SEQUENCE, with_parts(batch_tokens=512, **parts)) for parts in PARTS), (TOWERS, world.SMALL)],
+    ("make", "config"),
+    [*((sequence_of, with_parts(batch_tokens=512, **parts)) for parts in PARTS), (towers_of, world.SMALL)],
     ids=[*map(str, PARTS), "towers"],
 )
 def test_bfloat16_learns_as_well_and_leaves_the_same_kind_of_file(
-    kind: Kinds, config: TrainingConfig, tmp_path: Path
+    make: Make, config: TrainingConfig, tmp_path: Path
 ) -> None:
     losses, files = [], []
     for bfloat16 in (False, True):
-        lesson = lesson_of(config, Compute(bfloat16=bfloat16), events=1500, epochs=3)
-        network = kind[0](config)
-        kind[1](network, lesson)
+        lesson = lesson_of(config, Compute(bfloat16=bfloat16), events=1500)
+        network = make(config)
+        network.fit(lesson)
         losses.append(lesson.losses)
         files.append(header(network, tmp_path / str(bfloat16)))
     assert losses[0] != losses[1]

@@ -12,7 +12,7 @@ import torch
 
 from models.config import TrainingConfig
 from models.features import TokenTable
-from models.fitting import Lesson, _Negatives, _Windows, fit_towers
+from models.fitting import Lesson, Negatives, Windows
 from models.popularity import PopularityConfig
 from models.prequential import targets_of
 from models.prior import TrendTable
@@ -22,6 +22,7 @@ from models.users import Histories
 from tests.models import world
 
 WIDTH = 101
+TOWERS = replace(world.SMALL.towers, epochs=20)
 
 
 @pytest.mark.parametrize(("tokens", "bound"), [(4096, 0.09), (1024, 0.03), (256, 0.01)])
@@ -38,13 +39,12 @@ def test_windows_of_nearly_equal_length_leave_little_padding(tokens: int, bound:
         TrendTable.over(log.rows(slice(0, 0)), PopularityConfig(), 90),
         np.ones(len(log), np.float32),
         targets_of(histories),
-        1,
         time.monotonic(),
         rng,
         lambda _done: None,
     )
     order, starts = histories.consumed()
-    batches = list(_Windows(order, starts, lesson, tokens, WIDTH)())
+    batches = list(Windows(order, starts, lesson, tokens, WIDTH)())
     met = np.concatenate([window[inside] for window, inside, _ in batches])
     assert len(np.unique(met)) == len(met), "nothing is learnt from twice"
     assert np.isin(np.flatnonzero(lesson.weights[order] > 0), met).all(), "and nothing is left out"
@@ -58,14 +58,13 @@ def course() -> Course:
     return Course.over(world.data(world.interactions(1500)), world.SMALL, PopularityConfig(), [])
 
 
-def lesson_of(course: Course, epochs: int = 1) -> Lesson:
+def lesson_of(course: Course) -> Lesson:
     return Lesson(
         course.histories,
         course.content,
         course.trends,
         np.ones(len(course.targets), np.float32),
         course.targets,
-        epochs,
         time.monotonic() + 60.0,
         np.random.default_rng(0),
         lambda _done: None,
@@ -75,8 +74,8 @@ def lesson_of(course: Course, epochs: int = 1) -> Lesson:
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 def test_the_towers_learn_by_either_likeness(course: Course, similarity: Any) -> None:
     torch.manual_seed(0)
-    model = TwoTowers(90, world.SMALL.token_buckets, 4, replace(world.SMALL.towers, similarity=similarity))
-    fit_towers(model, lesson_of(course, epochs=20))
+    model = TwoTowers(90, world.SMALL.token_buckets, 4, replace(TOWERS, similarity=similarity))
+    model.fit(lesson_of(course))
     with torch.no_grad():
         vectors = model.of_items(torch.arange(90), course.content)
     assert torch.allclose(vectors.norm(dim=1), torch.ones(90)) == (similarity == "cosine")
@@ -88,7 +87,7 @@ def test_the_towers_learn_by_either_likeness(course: Course, similarity: Any) ->
 @pytest.mark.parametrize("popular", [0.0, 0.25, 1.0])
 def test_negatives_are_drawn_as_often_as_is_expected_of_them(course: Course, popular: float) -> None:
     lesson = lesson_of(course)
-    negatives = _Negatives(lesson, 64, popular)
+    negatives = Negatives(lesson, 64, popular)
     draws = 2000
     counts = np.bincount(np.concatenate([negatives.drawn() for _ in range(draws)]), minlength=90)
     expected = draws * negatives.expected(np.arange(90), 0)
@@ -112,7 +111,7 @@ def test_without_negatives_the_towers_fold_and_with_them_they_do_not(course: Cou
 
     def made() -> TwoTowers:
         torch.manual_seed(0)
-        return TwoTowers(90, world.SMALL.token_buckets, 4, world.SMALL.towers)
+        return TwoTowers(90, world.SMALL.token_buckets, 4, TOWERS)
 
     folded = made()
     optimiser = torch.optim.AdamW(folded.parameters(), lr=world.SMALL.towers.learning_rate)
@@ -124,7 +123,7 @@ def test_without_negatives_the_towers_fold_and_with_them_they_do_not(course: Cou
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     apart = made()
-    fit_towers(apart, lesson_of(course, epochs=20))
+    apart.fit(lesson_of(course))
     assert told(folded)[0] > 0.95
     likeness, right = told(apart)
     assert likeness < 0.5 and right > 0.9

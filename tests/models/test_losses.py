@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from models import losses
-from models.fitting import Lesson, fit_sequence
+from models.fitting import Lesson
 from models.popularity import PopularityConfig
 from models.sequence import SequenceModel
 from models.training import Course
@@ -72,12 +72,11 @@ def taught(parts: dict[str, Any]) -> tuple[SequenceModel, Course, npt.NDArray[np
         course.trends,
         np.ones(len(course.targets), np.float32),
         course.targets,
-        config.sequence.epochs,
         time.monotonic() + 60,
         np.random.default_rng(0),
         lambda _done: None,
     )
-    fit_sequence(model, lesson)
+    model.fit(lesson)
     assert lesson.losses[-1] < lesson.losses[0]
     with torch.no_grad():
         return model, course, model.eval().of_items(torch.arange(90), course.content).numpy()
