@@ -74,7 +74,7 @@ class Alone:
     slist: Slist | None
 
     @classmethod
-    def taught(cls, course: Course, progress: Callable[[float], None]) -> Alone:
+    def fitted(cls, course: Course, progress: Callable[[float], None]) -> Alone:
         """Taught all of the course's targets."""
         config = course.config
         torch.manual_seed(config.seed)

@@ -241,7 +241,7 @@ def _alone(
 ) -> Alone:
     known = replace(data, interactions=data.interactions.rows(fold.training))
     course = Course.over(known, config, popularity, [])
-    return Alone.taught(course, lambda done: tell("teaching the sequence model", 0.7 * done))
+    return Alone.fitted(course, lambda done: tell("teaching the sequence model", 0.7 * done))
 
 
 def contender(name: str, course: Course, fold: Fold, model: Recommender | None, half_life: float) -> Contender:

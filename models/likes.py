@@ -41,7 +41,7 @@ class Likes:
     def counted(self, stop: int, config: NeighboursConfig) -> Neighbours:
         """Who goes with whom as of log row `stop`, all likes counted at once."""
         known = len(self.between(0, stop))
-        return Neighbours.of(self._users[:known], self._items[:known], self._size, config)
+        return Neighbours.fitted(self._users[:known], self._items[:known], self._size, config)
 
     def followed(self, stop: int, config: NeighboursConfig) -> Neighbours:
         """Neighbours as of log row `stop` that are to follow what comes after it."""

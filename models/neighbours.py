@@ -46,10 +46,10 @@ class Neighbours:
     def none(cls, config: NeighboursConfig) -> Neighbours:
         """Before anything was liked."""
         nobody = np.zeros(0, np.int32)
-        return cls.of(nobody, nobody, 0, config)
+        return cls.fitted(nobody, nobody, 0, config)
 
     @classmethod
-    def of(
+    def fitted(
         cls, users: npt.NDArray[np.integer], items: npt.NDArray[np.integer], size: int, config: NeighboursConfig
     ) -> Neighbours:
         """Count what was liked within `config.window` likes of the same user.

@@ -56,7 +56,7 @@ class Slist:
         self._places[rows] = np.arange(len(rows))
 
     @classmethod
-    def learnt(
+    def fitted(
         cls,
         histories: Histories,
         targets: npt.NDArray[np.bool_],

@@ -380,7 +380,7 @@ class Course:
 
     def slist(self, known: npt.NDArray[np.bool_]) -> Slist:
         """What comes after what, learnt from log rows `known` (len(log),)."""
-        return Slist.learnt(self.histories, self.targets, known, self.config.slist)
+        return Slist.fitted(self.histories, self.targets, known, self.config.slist)
 
 
 def _spread(studied: Studied, course: Course) -> Spread:

@@ -23,14 +23,14 @@ def test_before_the_first_model_the_reason_is_what_others_liked_together_with_th
     asked.strengths[1, -2:] = [0.9, 0.1]
     ranked = np.array([[3, 5, 6, 7, -1]] * 3)
     assert (because(model, asked, ranked) == -1).all(), "nobody has liked anything yet"
-    model.neighbours = Neighbours.of(users, items, 7, CONFIG)
+    model.neighbours = Neighbours.fitted(users, items, 7, CONFIG)
     assert because(model, asked, ranked).tolist() == [[2, 4, -1, -1, -1], [2, 2, -1, -1, -1], [-1] * 5]
 
 
 def test_the_reason_is_of_the_user_whoever_else_is_asked_about() -> None:
     rng = np.random.default_rng(4)
     model = Recommender.trending_only(PopularityConfig(), world.SMALL)
-    model.neighbours = Neighbours.of(np.repeat(np.arange(40), 8), rng.integers(0, 30, 320), 30, CONFIG)
+    model.neighbours = Neighbours.fitted(np.repeat(np.arange(40), 8), rng.integers(0, 30, 320), 30, CONFIG)
     asked = world.nobody(9)
     asked.items[:, -6:] = rng.integers(-1, 34, (9, 6))
     asked.strengths[:, -6:] = rng.random((9, 6))

@@ -27,7 +27,7 @@ def model() -> Recommender:
     sizes = SIZE, config.token_buckets, len(PopularityConfig().half_lives_s)
     networks = Networks(SequenceModel(*sizes, config.sequence), TwoTowers(*sizes, config.towers), index, index)
     users, items = np.repeat(np.arange(9), 2), np.array([0, 1] * 5 + [0, 2] * 2 + [1, 2] * 2)
-    neighbours = Neighbours.of(users, items, SIZE, config.neighbours)
+    neighbours = Neighbours.fitted(users, items, SIZE, config.neighbours)
     return Recommender("v1", config, PopularityConfig(), [f"i{n}" for n in range(SIZE)], networks, neighbours)
 
 

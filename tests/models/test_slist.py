@@ -49,7 +49,7 @@ def test_it_is_the_ridge_regression_of_choices_on_what_came_before(
     sitting_s: float, recent: int, fading: float, damping: float
 ) -> None:
     config = replace(CONFIG, sitting_s=sitting_s, recent=recent, fading=fading, damping=damping)
-    model = Slist.learnt(COURSE.histories, COURSE.targets, ALL, config)
+    model = Slist.fitted(COURSE.histories, COURSE.targets, ALL, config)
     rows = np.flatnonzero(COURSE.targets)
     before = np.concatenate(_contexts(rows, config), axis=1)
     then = np.eye(len(LOG.item_ids))[LOG.item[rows]]
@@ -61,7 +61,7 @@ def test_it_is_the_ridge_regression_of_choices_on_what_came_before(
 @pytest.mark.parametrize("sitting_s", [0.0, 7200.0])
 def test_chances_are_told_of_users_as_they_were_learnt_from_the_log(sitting_s: float) -> None:
     config = replace(CONFIG, sitting_s=sitting_s)
-    model = Slist.learnt(COURSE.histories, COURSE.targets, ALL, config)
+    model = Slist.fitted(COURSE.histories, COURSE.targets, ALL, config)
     rows = np.arange(300, 400)
     expected = sum(part @ _dense(model, at) for at, part in enumerate(_contexts(rows, config)))
     near = model.near(COURSE.histories.before(rows), len(LOG.item_ids))
@@ -81,26 +81,26 @@ def test_nothing_is_learnt_of_what_is_not_to_be_known() -> None:
     known = np.arange(len(LOG)) < 250
     part = world.first(LOG, 250)
     alone = Course.over(world.data(part), world.SMALL, PopularityConfig(), [f"i{n}" for n in range(90)])
-    expected = Slist.learnt(alone.histories, alone.targets, np.ones(250, bool), CONFIG)
-    found = Slist.learnt(COURSE.histories, COURSE.targets, known, CONFIG)
+    expected = Slist.fitted(alone.histories, alone.targets, np.ones(250, bool), CONFIG)
+    found = Slist.fitted(COURSE.histories, COURSE.targets, known, CONFIG)
     for name, table in found.tables().items():
         np.testing.assert_allclose(table, expected.tables()[name], atol=1e-5)
 
 
 def test_the_items_dealt_with_most_are_known_and_the_largest_weights_kept() -> None:
-    whole = Slist.learnt(COURSE.histories, COURSE.targets, ALL, CONFIG)
-    few = Slist.learnt(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, items=10))
+    whole = Slist.fitted(COURSE.histories, COURSE.targets, ALL, CONFIG)
+    few = Slist.fitted(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, items=10))
     counts = np.bincount(LOG.item, minlength=90)
     assert len(few.rows) == 10
     assert counts[few.rows].min() >= np.delete(counts, few.rows).max()
-    cut = Slist.learnt(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, size=5))
+    cut = Slist.fitted(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, size=5))
     assert cut.items.shape == (1, len(cut.rows), 5)
     for row, kept in zip(_dense(whole, 0)[whole.rows], cut.weights[0], strict=True):
         np.testing.assert_allclose(np.sort(np.abs(kept)), np.sort(np.abs(row))[-5:], atol=1e-5)
 
 
 def test_of_an_empty_log_it_says_nothing() -> None:
-    nothing = Slist.learnt(COURSE.histories, COURSE.targets, ~ALL, CONFIG)
+    nothing = Slist.fitted(COURSE.histories, COURSE.targets, ~ALL, CONFIG)
     users = COURSE.histories.before(np.arange(350, 360))
     near = nothing.near(users, 90)
     assert [len(column) for column in near.pairs()] == [0, 0, 0]
@@ -108,7 +108,7 @@ def test_of_an_empty_log_it_says_nothing() -> None:
 
 
 def test_none_are_known_where_none_are_to_be() -> None:
-    assert not len(Slist.learnt(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, items=0)).rows)
+    assert not len(Slist.fitted(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, items=0)).rows)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_what_cannot_be_learnt_by_is_refused(wrong: dict[str, float], why: str) 
 
 
 def test_tables_keep_all_of_it() -> None:
-    model = Slist.learnt(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, sitting_s=600.0))
+    model = Slist.fitted(COURSE.histories, COURSE.targets, ALL, replace(CONFIG, sitting_s=600.0))
     again = Slist.from_tables(model.tables(), model.config)
     users = COURSE.histories.before(np.arange(200, 230))
     # items that came later are told nothing of

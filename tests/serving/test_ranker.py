@@ -165,7 +165,7 @@ def test_neighbours_follow_likes_and_a_new_model_counts_none_twice(make_settings
         assert [name for name, _, _ in await related(bench, ranker, "d")] == ["c", "a"], "a was liked more often"
         # trained on the first three, in rows of its own
         config = TrainingConfig()
-        neighbours = Neighbours.of(np.array([0, 0, 1]), np.array([2, 0, 2]), 3, config.neighbours)
+        neighbours = Neighbours.fitted(np.array([0, 0, 1]), np.array([2, 0, 2]), 3, config.neighbours)
         model = Recommender("v1", config, PopularityConfig(), ["b", "elsewhere", "a"], None, neighbours)
         model.offsets = {f"{LOG}:0": 3}
         swapped = await bench.ranker(model)
