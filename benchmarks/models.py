@@ -15,12 +15,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from models import list_metrics
 from models.blend import Blend
 from models.config import RankerConfig
 from models.evaluation import MODELS, Fold, answers, best_half_life, contender, evaluate
@@ -39,6 +42,7 @@ SETS: Final = ("kuairand-pure", "movietweetings-100k", "ml-latest-small")
 KINDS: Final = get_args(get_type_hints(RankerConfig)["kind"])
 NETWORKS: Final = ("sequence", "two_tower")
 Ranks = npt.NDArray[np.intp]
+Floats = npt.NDArray[np.float64]
 
 
 class Log:
@@ -51,10 +55,16 @@ class Log:
         self.size = min(events or len(self.data.interactions), len(self.data.interactions))
         self.newest = int(self.size * 0.9)
         self.older = int(self.newest * 0.9)
+        self.left_out = np.zeros(len(self.data.interactions), dtype=bool)
 
     def until(self, row: int) -> TrainingData:
         """What is known before a row of the log."""
         return replace(self.data, interactions=self.data.interactions.rows(slice(0, row)))
+
+    def learnt(self, row: int) -> TrainingData:
+        """What is learnt of it."""
+        before = np.arange(len(self.left_out)) < row
+        return replace(self.data, interactions=self.data.interactions.rows(before & ~self.left_out))
 
     def course(self, model: Recommender) -> Course:
         """All of the log in the model's rows."""
@@ -65,7 +75,7 @@ class Log:
         out.mkdir()
         begun = time.process_time()
         train(
-            self.until(row),
+            self.learnt(row),
             self.settings.model,
             kind=kind,
             incumbent=start,
@@ -79,28 +89,74 @@ class Log:
 
 
 def fine_tune(log: Log) -> dict[str, Any]:
-    """The newest tenth of what may be learnt: gone on with from the model of what is before it, or begun anew."""
+    """The newest tenth of what may be learnt: gone on with from the model of what is before it, or begun anew.
+
+    Of the whole training, with all that it learns and compares; and of each network, taught and asked alone. Half of
+    the tenth before the newest is never learnt: by it is told what a model still knows, and not what it has by heart.
+    """
+    log = copy(log)
+    log.left_out = log.left_out.copy()
+    half = np.random.default_rng(log.settings.model.seed).random(log.newest - log.older) < 0.5
+    log.left_out[log.older - len(half) : log.older] = half
     with tempfile.TemporaryDirectory() as folder:
         before, tuned, anew = (Path(folder) / name for name in ("before", "tuned", "anew"))
         log.trained(log.older, before)
         seconds = log.trained(log.newest, tuned, kind="fine-tune", start=before), log.trained(log.newest, anew)
         models = [Recommender.load(path) for path in (before, tuned, anew)]
-        later = [_ndcg(log, model, log.newest, log.size) for model in models]
-        tenth = log.older - (log.newest - log.older)
-        earlier = [_ndcg(log, model, tenth, log.older) for model in models]
+    found = {"system": _tuned(log, models, seconds, _gained)}
+    first, _ = _taught(log, log.older, None)
+    (second, of_second), (third, of_third) = (_taught(log, log.newest, start) for start in (first, None))
+    for name in NETWORKS:
+        seconds = of_second[name], of_third[name]
+        found[name] = _tuned(log, [first, second, third], seconds, partial(_gained_alone, name))
+    return found
+
+
+def _tuned(
+    log: Log,
+    models: Sequence[Recommender],
+    seconds: tuple[float, float],
+    gained: Callable[[Course, Recommender, int, int], Floats],
+) -> dict[str, Any]:
+    """What is told of a model before, fine-tuned and retrained, the latter two in so many seconds."""
+    later, older = [], []
+    for model in models:
+        course = log.course(model)
+        later.append(gained(course, model, log.newest, log.size))
+        course = replace(course, targets=course.targets & log.left_out[: log.size])
+        older.append(gained(course, model, log.older - (log.newest - log.older), log.older))
+    known = float(older[0].mean())
+    lost = bootstrap_interval(older[0] - older[1], course.histories.log.user[course.targets])
     return {
-        "ndcg_before": later[0],
-        "ndcg_tuned": later[1],
-        "ndcg_anew": later[2],
-        "of_retrain": later[1] / max(later[2], 1e-9),
-        "seconds_tuned": seconds[0],
-        "seconds_anew": seconds[1],
+        "ndcg": [float(each.mean()) for each in later],
+        "of_retrain": float(later[1].mean() / later[2].mean()),
+        "seconds": seconds,
         "of_time": seconds[0] / seconds[1],
-        "older_tenth_before": earlier[0],
-        "older_tenth_tuned": earlier[1],
-        "older_tenth_anew": earlier[2],
-        "forgotten": 1.0 - earlier[1] / max(earlier[0], 1e-9),
+        "older_ndcg": [float(each.mean()) for each in older],
+        "forgotten": 1.0 - float(older[1].mean()) / known,
+        "forgotten_interval": [bound / known for bound in lost],
     }
+
+
+def _taught(log: Log, row: int, start: Recommender | None) -> tuple[Recommender, dict[str, float]]:
+    """Networks that know what is before a row, new ones or those of `start`, and the processor's seconds of each."""
+    config = log.settings.model
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    course = Course.over(log.learnt(row), config, log.settings.popularity, start.item_ids if start else [])
+    stop = len(course.histories.log)
+    networks = course.networks(start)
+    counted = course.counted(stop, int(log.data.interactions.ts[log.older - 1]) if start else None, rng)
+    begun, ended = time.process_time(), {}
+
+    def tell_of(stage: str, done: float) -> None:
+        ended[stage] = time.process_time()
+        tell(f"{log.name}: {stage} {done:.0%}")
+
+    course.fit(networks, counted, fine=start is not None, budget_s=3600.0, rng=rng, progress=tell_of)
+    times = np.diff([begun, *ended.values()]).tolist()
+    model = course.recommender("alone", networks, Blend.prior(log.settings.popularity), stop)
+    return model, dict(zip(NETWORKS, times, strict=True))
 
 
 def new_items(log: Log) -> dict[str, Any]:
@@ -200,8 +256,19 @@ CLAIMS: Final[Mapping[str, Callable[[Log], dict[str, Any]]]] = {
 }
 
 
-def _ndcg(log: Log, model: Recommender, start: int, stop: int) -> float:
-    return float(gains(ranks_of_choices(log.course(model), model, start, stop), LIST).mean())
+def _gained(course: Course, model: Recommender, start: int, stop: int) -> Floats:
+    """The gain (k,) of each of the course's targets from row `start` to `stop`, in the list made before it."""
+    return gains(ranks_of_choices(course, model, start, stop), LIST)
+
+
+def _gained_alone(name: str, course: Course, model: Recommender, start: int, stop: int) -> Floats:
+    """The same, in the lists of one of its networks."""
+    model.admit(course.items)
+    rows = np.arange(len(course.targets))
+    asks = np.flatnonzero(course.targets & (rows >= start) & (rows < stop))
+    fold = Fold(start, stop, rows < start, asks, [course.histories.log.item[[row]] for row in asks], moving=True)
+    found = answers(contender(name, course, fold, model, 0.0), name, course, fold, course.popularity)
+    return list_metrics.ndcg(found.hits, found.relevant, LIST)
 
 
 def _told(ranks: Ranks, users: npt.NDArray[np.int32]) -> dict[str, Any]:
@@ -219,19 +286,21 @@ def markdown(claim: str, results: Mapping[str, Any]) -> str:
     head: tuple[str, ...]
     rows: list[tuple[str, ...]]
     if claim == "fine-tune":
-        head = ("log", "ndcg@10: before", "fine-tuned", "retrained", "of the retrain's", "seconds", "of the retrain's")
-        head = (*head, "older tenth: before", "fine-tuned", "retrained", "lost")
+        head = ("log", "of", "ndcg@10: before", "fine-tuned", "retrained", "of the retrain's", "seconds")
+        head = (*head, "of the retrain's", "older half-tenth: before", "fine-tuned", "retrained", "lost (95 %)")
         rows = [
             (
                 name,
-                *(f"{r[key]:.4f}" for key in ("ndcg_before", "ndcg_tuned", "ndcg_anew")),
+                asked,
+                *(f"{ndcg:.4f}" for ndcg in r["ndcg"]),
                 f"{r['of_retrain']:.1%}",
-                f"{r['seconds_tuned']:.1f} of {r['seconds_anew']:.1f}",
+                "{:.1f} of {:.1f}".format(*r["seconds"]),
                 f"{r['of_time']:.1%}",
-                *(f"{r[key]:.4f}" for key in ("older_tenth_before", "older_tenth_tuned", "older_tenth_anew")),
-                f"{r['forgotten']:.1%}",
+                *(f"{ndcg:.4f}" for ndcg in r["older_ndcg"]),
+                "{:.1%} ({:.1%} to {:.1%})".format(r["forgotten"], *r["forgotten_interval"]),
             )
-            for name, r in results.items()
+            for name, told in results.items()
+            for asked, r in told.items()
         ]
     elif claim == "new-items":
         head = ("log", "asks", "of", "recall@10: with content", "with ids alone", "trending among new items")
