@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import torch
 from models.config import TrainingConfig
 from models.features import TokenTable
 from models.fitting import Lesson, Negatives, Windows
+from models.network import Network
 from models.popularity import PopularityConfig
 from models.prequential import targets_of
 from models.prior import TrendTable
+from models.sequence import SequenceModel
 from models.towers import TwoTowers
 from models.training import Course
 from models.users import Histories
@@ -127,3 +130,32 @@ def test_without_negatives_the_towers_fold_and_with_them_they_do_not(course: Cou
     assert told(folded)[0] > 0.95
     likeness, right = told(apart)
     assert likeness < 0.5 and right > 0.9
+
+
+@pytest.mark.parametrize("kind", ["sequence", "towers"])
+def test_a_network_is_taught_goes_on_and_is_kept(course: Course, kind: str, tmp_path: Path) -> None:
+    """New rows may be met in what it goes on with, and what is loaded answers as what was saved."""
+
+    def made(items: int) -> tuple[Any, ...]:
+        if kind == "sequence":
+            return items, world.SMALL.token_buckets, 4, replace(world.SMALL.sequence, epochs=3, fine_tune_epochs=2)
+        return items, world.SMALL.token_buckets, 4, replace(world.SMALL.towers, epochs=3, fine_tune_epochs=2)
+
+    cls = SequenceModel if kind == "sequence" else TwoTowers
+    torch.manual_seed(0)
+    network: Network = cls(*made(60))
+    network.items.grow(90)
+    first, more = lesson_of(course), lesson_of(course)
+    network.fit(first)
+    network.fit_partial(more)
+    assert len(first.losses) == 3 and len(more.losses) == 2
+    assert more.losses[-1] < first.losses[-1]
+    network.save(tmp_path / "kept.safetensors")
+    kept = cls.load(tmp_path / "kept.safetensors", *made(90))
+    assert not kept.training
+    rows = torch.arange(90)
+    with torch.no_grad():
+        vectors = network.of_items(rows, course.content)
+        torch.testing.assert_close(kept.of_items(rows, course.content), vectors, rtol=0, atol=0)
+    users = course.histories.before(np.arange(100, 140))
+    np.testing.assert_array_equal(kept.queries(users, vectors.numpy()), network.queries(users, vectors.numpy()))
