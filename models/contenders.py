@@ -89,7 +89,7 @@ class System:
 
 @dataclass
 class NetworkAlone:
-    """One of the networks alone, with the popularity that its index holds."""
+    """One of the networks alone, with the popularity as of the asks."""
 
     model: Recommender
     name: str
@@ -105,9 +105,9 @@ class NetworkAlone:
             if self.name == "sequence"
             else (networks.towers, networks.towers_index)
         )
-        vectors = index.vectors
-        queries = network.queries(asks.users, vectors[:, :-1])
-        return best_of(queries @ vectors[:, :-1].T + vectors[:, -1], asks, n), None
+        vectors = index.vectors[:, :-1]  # the last number is the prior as of the build
+        scores = network.queries(asks.users, vectors) @ vectors.T + network.prior.now(asks.popularity)
+        return best_of(scores, asks, n), None
 
 
 @dataclass
