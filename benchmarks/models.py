@@ -26,7 +26,7 @@ import torch
 from models import list_metrics
 from models.blend import Blend
 from models.config import RankerConfig
-from models.evaluation import MODELS, Fold, answers, best_half_life, contender, evaluate
+from models.evaluation import MODELS, Answers, Fold, answers, best_half_life, contender, evaluate
 from models.features import BareItem
 from models.gate import LIST
 from models.metrics import bootstrap_interval, gains, hits
@@ -42,6 +42,7 @@ SETS: Final = ("kuairand-pure", "movietweetings-100k", "ml-latest-small")
 KINDS: Final = get_args(get_type_hints(RankerConfig)["kind"])
 NETWORKS: Final = ("sequence", "two_tower")
 Ranks = npt.NDArray[np.intp]
+Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
@@ -184,13 +185,10 @@ def _of_new(log: Log, model: Recommender, names: Sequence[str]) -> dict[str, Any
     met[of_log.item[: log.newest]] = True
     rows = np.arange(log.size)
     asks = np.flatnonzero(course.targets & ~met[of_log.item] & (rows >= log.newest))
-    relevant = [of_log.item[[row]] for row in asks]
-    fold = Fold(log.newest, log.size, rows < log.newest, asks, relevant, moving=True)
     told = {}
     for name in names:
         known = course if name == "system" else replace(course, allowed=course.allowed & ~met[:-1])
-        asked = contender(name, known, fold, model, best_half_life(course, fold) if name == "trending" else 0.0)
-        hits = answers(asked, name, known, fold, log.settings.popularity).hits[:, :LIST].any(axis=1).astype(float)
+        hits = _answers(name, known, model, asks, log.newest, log.size).hits[:, :LIST].any(axis=1).astype(float)
         told[name] = {
             "asks": len(asks),
             "recall_at_10": float(hits.mean()),
@@ -266,9 +264,16 @@ def _gained_alone(name: str, course: Course, model: Recommender, start: int, sto
     model.admit(course.items)
     rows = np.arange(len(course.targets))
     asks = np.flatnonzero(course.targets & (rows >= start) & (rows < stop))
-    fold = Fold(start, stop, rows < start, asks, [course.histories.log.item[[row]] for row in asks], moving=True)
-    found = answers(contender(name, course, fold, model, 0.0), name, course, fold, course.popularity)
+    found = _answers(name, course, model, asks, start, stop)
     return list_metrics.ndcg(found.hits, found.relevant, LIST)
+
+
+def _answers(name: str, course: Course, model: Recommender, asks: Rows, start: int, stop: int) -> Answers:
+    """What a contender answers to asks, rows between `start`, before which all is learnt, and `stop`."""
+    log = course.histories.log
+    fold = Fold(start, stop, np.arange(len(log)) < start, asks, [log.item[[row]] for row in asks], moving=True)
+    half_life = best_half_life(course, fold) if name == "trending" else 0.0
+    return answers(contender(name, course, fold, model, half_life), name, course, fold, course.popularity)
 
 
 def _told(ranks: Ranks, users: npt.NDArray[np.int32]) -> dict[str, Any]:

@@ -291,14 +291,14 @@ class Course:
             return {}
         sequence, towers = networks
         losses = {}
-        for name, title, network, begun, share, of_budget in (
-            ("sequence", "the sequence model", sequence, 0.05, 0.4, 0.7),
-            ("two_tower", "the two towers", towers, 0.45, 0.25, 0.3),
+
+        def told(stage: str, begun: float, share: float) -> Callable[[float], None]:
+            return lambda done: progress(stage, begun + share * done)
+
+        for name, network, of_budget, tell in (
+            ("sequence", sequence, 0.7, told("teaching the sequence model", 0.05, 0.4)),
+            ("two_tower", towers, 0.3, told("teaching the two towers", 0.45, 0.25)),
         ):
-
-            def tell(done: float, title: str = title, begun: float = begun, share: float = share) -> None:
-                progress(f"teaching {title}", begun + share * done)
-
             until = time.monotonic() + of_budget * budget_s
             lesson = Lesson(
                 self.histories, self.content, self.trends, counted, self.targets, until, rng, tell, compute=self.compute

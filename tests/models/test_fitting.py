@@ -132,18 +132,14 @@ def test_without_negatives_the_towers_fold_and_with_them_they_do_not(course: Cou
     assert likeness < 0.5 and right > 0.9
 
 
-@pytest.mark.parametrize("kind", ["sequence", "towers"])
-def test_a_network_is_taught_goes_on_and_is_kept(course: Course, kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "config"), [(SequenceModel, world.SMALL.sequence), (TwoTowers, world.SMALL.towers)])
+def test_a_network_is_taught_goes_on_and_is_kept(
+    course: Course, kind: type[Network], config: Any, tmp_path: Path
+) -> None:
     """New rows may be met in what it goes on with, and what is loaded answers as what was saved."""
-
-    def made(items: int) -> tuple[Any, ...]:
-        if kind == "sequence":
-            return items, world.SMALL.token_buckets, 4, replace(world.SMALL.sequence, epochs=3, fine_tune_epochs=2)
-        return items, world.SMALL.token_buckets, 4, replace(world.SMALL.towers, epochs=3, fine_tune_epochs=2)
-
-    cls = SequenceModel if kind == "sequence" else TwoTowers
+    sizes, config = (world.SMALL.token_buckets, 4), replace(config, epochs=3, fine_tune_epochs=2)
     torch.manual_seed(0)
-    network: Network = cls(*made(60))
+    network = kind(60, *sizes, config)
     network.items.grow(90)
     first, more = lesson_of(course), lesson_of(course)
     network.fit(first)
@@ -151,7 +147,7 @@ def test_a_network_is_taught_goes_on_and_is_kept(course: Course, kind: str, tmp_
     assert len(first.losses) == 3 and len(more.losses) == 2
     assert more.losses[-1] < first.losses[-1]
     network.save(tmp_path / "kept.safetensors")
-    kept = cls.load(tmp_path / "kept.safetensors", *made(90))
+    kept = kind.load(tmp_path / "kept.safetensors", 90, *sizes, config)
     assert not kept.training
     rows = torch.arange(90)
     with torch.no_grad():
