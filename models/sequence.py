@@ -69,7 +69,7 @@ class SequenceModel(Network):
         negatives = Negatives(lesson, config.negatives, config.popular_negatives)
         here = partial(tensor, device=lesson.compute.device)
 
-        def step(window: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_], begins: npt.NDArray[np.bool_]) -> Tensor:
+        def loss(window: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_], begins: npt.NDArray[np.bool_]) -> Tensor:
             events = order[window]
             weights = np.where(inside, lesson.weights[events], 0.0).astype(np.float32)
             weights[~begins, 0] = 0.0  # nothing is known there of a user whose past was cut off
@@ -91,7 +91,7 @@ class SequenceModel(Network):
             targets = here(items[asked] if rows is None else np.searchsorted(rows, items[asked]))
             trends = self.prior(lesson.trends, events[asked], rows) if "trends" in config.reads else None
             counted = here(weights[asked])
-            total = loss(_at(queries, asked), vectors, targets, counted, trends, rows, drawn)
+            total = of_choices(_at(queries, asked), vectors, targets, counted, trends, rows, drawn)
             if self.next_action is None:
                 return total
             # the networks are left to foretell items
@@ -107,7 +107,7 @@ class SequenceModel(Network):
             )
             return total + what
 
-        def loss(
+        def of_choices(
             queries: Tensor,
             vectors: Tensor,
             targets: Tensor,
@@ -130,7 +130,7 @@ class SequenceModel(Network):
             return losses.softmax(queries @ vectors.T + trends + offset, targets, counted)
 
         batches = Windows(order, starts, lesson, config.batch_tokens, config.stretch * config.length + 1)
-        return Exercises(batches, step)
+        return Exercises(batches, loss)
 
     def forward(
         self, vectors: Tensor, actions: Tensor, strengths: Tensor, ts: Tensor, asked: Tensor, users: Tensor

@@ -78,7 +78,7 @@ class TwoTowers(Network):
             for start in range(0, len(rows), config.batch):
                 yield (np.sort(shuffled[start : start + config.batch]),)
 
-        def step(batch: npt.NDArray[np.intp]) -> Tensor:
+        def loss(batch: npt.NDArray[np.intp]) -> Tensor:
             some = users.take(batch)
             chosen = np.unique(np.concatenate([targets[batch], negatives.drawn()]))
             history = np.maximum(some.items, 0).astype(np.int64)
@@ -92,7 +92,7 @@ class TwoTowers(Network):
             places = here(np.searchsorted(chosen, targets[batch]))
             return losses.softmax(logits + here(losses.sampling_offset(expected)), places, here(weights[batch]))
 
-        return Exercises(batches, step)
+        return Exercises(batches, loss)
 
     def of_users(self, users: UserBatch, history: Tensor) -> Tensor:
         """The users' vectors (B, dim); `history` (B, L, dim) holds the vectors of `users.items`."""
