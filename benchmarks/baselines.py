@@ -3,11 +3,12 @@
     python -m benchmarks.baselines --data DIR [--rectools PYTHON] [--protocol rolling] [--sets NAME …] [--report FILE]
 
 `rolling`: at each of three splits every model is made anew of what lies before it, and each user who later likes
-something new is asked for it once, as known at the split. `prequential`: one split, a tenth before the end; every later
-like of something new is asked for as of the moment before it, users' histories and popularity as of then. Always out
-of the whole catalogue. The stack is the shipped default, the same for all sets. How RecTools is had is told in
-`benchmarks/sasrec.py`; it learns the likes that the factorizations learn, in order of time, reads those of who asks as
-of the ask, and what it cannot list is filled up with trending items, as item-item's lists are.
+something new is asked for it once, as known at the split. `prequential`: the newest tenth, in which every like of
+something new is asked for as of the moment before it, users' histories and popularity as of then; every model is made
+anew before it, or `--trainings` times, evenly over it. Always out of the whole catalogue. The stack is the shipped
+default, the same for all sets. How RecTools is had is told in `benchmarks/sasrec.py`; it learns the likes that the
+factorizations learn, in order of time, reads those of who asks as of the ask, and what it cannot list is filled up with
+trending items, as item-item's lists are.
 """
 
 import json
@@ -91,7 +92,7 @@ def histories(course: Course, fold: Fold) -> Likes:
     return Likes(numbers, log.item[np.concatenate(rows)])
 
 
-def measured(log: Log, protocol: Protocol, rectools: Path | None) -> dict[str, Any]:
+def measured(log: Log, protocol: Protocol, trainings: int, rectools: Path | None) -> dict[str, Any]:
     """Every model on the same asks of a log, and what RecTools' fits took."""
     sasrec = Sasrec(rectools) if rectools else None
     report = evaluate(
@@ -99,6 +100,7 @@ def measured(log: Log, protocol: Protocol, rectools: Path | None) -> dict[str, A
         log.settings.model,
         popularity=log.settings.popularity,
         protocol=protocol,
+        trainings=trainings,
         models=MODELS,
         others={SASREC: sasrec} if sasrec else {},
         progress=lambda stage, done: tell(f"{log.name}: {stage} {done:.0%}"),
@@ -138,6 +140,9 @@ def verdict(report: Mapping[str, Any], metric: str) -> str:
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--rectools", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Python that has it.")
 @click.option("--protocol", type=click.Choice(["rolling", "prequential"]), default="rolling", show_default=True)
+@click.option(
+    "--trainings", type=click.IntRange(1, 50), default=1, show_default=True, help="Of every model, for prequential."
+)
 @click.option("--sets", multiple=True, default=SETS, show_default=True, help="A data set; may be repeated.")
 @click.option("--events", type=click.IntRange(1), help="Take the first so many events of each.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here (JSON).")
@@ -145,6 +150,7 @@ def main(
     data: Path,
     rectools: Path | None,
     protocol: Protocol,
+    trainings: int,
     sets: tuple[str, ...],
     events: int | None,
     report: Path | None,
@@ -152,7 +158,7 @@ def main(
     use_threads(1)
     results = {}
     for name in sets:
-        results[name] = measured(Log(name, data, Settings(), events), protocol, rectools)
+        results[name] = measured(Log(name, data, Settings(), events), protocol, trainings, rectools)
         if report:
             report.write_text(json.dumps(results, indent=2) + "\n")
         tell("")

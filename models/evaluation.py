@@ -1,10 +1,10 @@
 """Evaluation offline: train on the past, then look up what users liked later in the lists made before it.
 
 Four protocols. `prequential`: each later positive that is new to its user is an ask of its own, met as of the moment
-before it; the models do not move on, but users and popularity do. `temporal`: each user with such positives asks once,
-at the split, for all of them. `rolling`: the same at several splits, each with a training of its own. `loo`: each
-user's last interaction is left out of all training and asked for as of then. There every interaction counts alike, as
-in the published tables, and the sequence model is taught all others and asked alone.
+before it; users and popularity move on, the models where they are trained several times. `temporal`: each user with
+such positives asks once, at the split, for all of them. `rolling`: the same at several splits, each with a training of
+its own. `loo`: each user's last interaction is left out of all training and asked for as of then. There every
+interaction counts alike, as in the published tables, and the sequence model is taught all others and asked alone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ LIST: Final = 10
 DEPTH: Final = 100
 _DAY_S: Final = 86_400.0
 _FOLDS: Final = 3
-#: Where asks follow each other in time, the metrics are told for so many parts of them.
+#: Where asks follow each other in time, the metrics are told for so many parts of them; else for each split.
 _PARTS: Final = 10
 
 Rows = npt.NDArray[np.int64]
@@ -80,11 +80,14 @@ class Fold:
 Maker = Callable[[Course, Fold, float], Contender]
 
 
-def folds(protocol: Protocol, log: Interactions, targets: npt.NDArray[np.bool_], share: float) -> list[Fold]:
+def folds(
+    protocol: Protocol, log: Interactions, targets: npt.NDArray[np.bool_], share: float, trainings: int = 1
+) -> list[Fold]:
     """What the protocol asks of a log, of whose rows `targets` (len(log),) can be foretold.
 
     Args:
         share: of the log, the newest part, that is asked about; for `rolling` in each of three splits.
+        trainings: for `prequential` the equal parts of that share, each asked of models that know all before it.
     """
     size = len(log)
     if protocol == "loo":
@@ -96,7 +99,9 @@ def folds(protocol: Protocol, log: Interactions, targets: npt.NDArray[np.bool_],
         training = np.ones(size, dtype=bool)
         training[asks] = False
         return [Fold(size, size, training, asks, [log.item[[row]] for row in asks], True)]
-    splits = _FOLDS if protocol == "rolling" else 1
+    splits = {"rolling": _FOLDS, "prequential": trainings}.get(protocol, 1)
+    if protocol == "prequential":
+        share /= trainings
     made = []
     for back in range(splits, 0, -1):
         start = int(size * (1.0 - share * back))
@@ -121,12 +126,14 @@ def evaluate(
     protocol: Protocol = "prequential",
     models: Sequence[str] = ("system", "trending", "item_item"),
     share: float = 0.1,
+    trainings: int = 1,
     others: Mapping[str, Maker] = MappingProxyType({}),
     progress: Progress,
 ) -> dict[str, Any]:
     """The metrics of each model on the same asks, ready for JSON.
 
     Args:
+        share, trainings: see `folds`.
         others: contenders that are no model of ours, by name, each made anew for every fold.
 
     Returns:
@@ -139,11 +146,13 @@ def evaluate(
     unknown = sorted(set(models) - set(MODELS))
     if unknown:
         raise ValueError(f"there is no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    if trainings > 1 and protocol != "prequential":
+        raise ValueError(f"only prequential takes several trainings, not {protocol}")
     if protocol == "loo":
         data = replace(data, interactions=alike(data.interactions))
     # in the rows of the course, which are those of every model: the log's own item codes are others
     whole = Course.over(data, config, popularity, [])
-    all_folds = folds(protocol, whole.histories.log, whole.targets, share)
+    all_folds = folds(protocol, whole.histories.log, whole.targets, share, trainings)
     given: dict[str, list[Answers]] = {name: [] for name in (*models, *others)}
     half_lives = []
     for number, fold in enumerate(all_folds):
@@ -174,6 +183,7 @@ def evaluate(
     return {
         "protocol": protocol,
         "share": share,
+        "trainings": len(all_folds),
         "asks": sum(len(fold.asks) for fold in all_folds),
         "trending_half_life_s": half_lives,
         "models": {name: _metrics(parts) for name, parts in given.items()},
@@ -210,7 +220,7 @@ class Answers:
     relevant: npt.NDArray[np.int64]
     users: npt.NDArray[np.int32]
     ts: npt.NDArray[np.int64]
-    parts: int
+    moving: bool
     catalogue: npt.NDArray[np.int64]
     warm_user: npt.NDArray[np.bool_]
     warm_item: npt.NDArray[np.bool_]
@@ -321,7 +331,7 @@ def answers(asked: Contender, name: str, course: Course, fold: Fold, config: Pop
         np.array([len(each) for each in fold.relevant], np.int64),
         log.user[fold.asks],
         log.ts[fold.asks],
-        _PARTS if fold.moving else 1,
+        fold.moving,
         np.concatenate([np.zeros(0, np.int64), *catalogue]).astype(np.int64),
         np.concatenate([np.zeros(0, bool), *warm]),
         np.array([liked[each].any() for each in fold.relevant], bool),
@@ -394,13 +404,9 @@ def _over_time(
     folds: Sequence[Answers], recall: npt.NDArray[np.float64], ndcg: npt.NDArray[np.float64]
 ) -> list[dict[str, float]]:
     """The metrics of parts of the asks, in the order of time; `until` is the last one's time in ms."""
-    begins = np.cumsum([0, *(len(fold.ts) for fold in folds)])
-    places = [
-        part
-        for fold, begin in zip(folds, begins, strict=False)
-        for part in np.array_split(begin + np.arange(len(fold.ts)), fold.parts)
-    ]
     ts = np.concatenate([fold.ts for fold in folds])
+    edges = np.cumsum([len(fold.ts) for fold in folds])[:-1]
+    places = np.array_split(np.arange(len(ts)), _PARTS if folds[0].moving else edges)
     return [
         {"until": int(ts[part[-1]]), "recall_at_10": float(recall[part].mean()), "ndcg_at_10": float(ndcg[part].mean())}
         for part in places

@@ -47,6 +47,13 @@ _COLUMNS = ("recall_at_10", "ndcg_at_10", "map_at_10", "f1_at_10", "mrr", "group
 @click.option(
     "--share", default=0.1, show_default=True, type=click.FloatRange(0.001, 0.3), help="Newest part to test on."
 )
+@click.option(
+    "--trainings",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 50),
+    help="For prequential: train anew so many times, evenly over the part tested on.",
+)
 @CONFIG
 @THREADS
 @REPORT
@@ -58,6 +65,7 @@ def evaluate(
     protocol: Any,
     models: tuple[str, ...],
     share: float,
+    trainings: int,
     config: Path | None,
     threads: int,
     report: Path | None,
@@ -81,6 +89,8 @@ def evaluate(
         raise click.ClickException(
             "--plots needs matplotlib, which is not installed: pip install 'millstream[plots]', or leave --plots out"
         )
+    if trainings > 1 and protocol != "prequential":
+        raise click.BadParameter(f"only prequential takes several, not {protocol}", param_hint="--trainings")
     settings = _configured(config)
     model = settings.model
     if protocol == "loo" and config is None:
@@ -95,6 +105,7 @@ def evaluate(
             protocol=protocol,
             models=chosen,
             share=share,
+            trainings=trainings,
             progress=tell,
         )
     written = {"dataset": name, **scores}

@@ -114,6 +114,33 @@ def test_what_is_asked_for_is_new_comes_later_and_was_not_trained_on(protocol: s
             assert len(set(relevant.tolist())) == len(relevant)
 
 
+def test_trained_several_times_the_same_is_asked_of_models_that_know_all_before_each_part() -> None:
+    log = world.interactions(1000)
+    course = Course.over(world.data(log), world.SMALL, PopularityConfig(), [])
+    [whole] = folds("prequential", course.histories.log, course.targets, 0.3)
+    parts = folds("prequential", course.histories.log, course.targets, 0.3, trainings=3)
+    np.testing.assert_array_equal(np.concatenate([part.asks for part in parts]), whole.asks)
+    assert [(part.start, part.stop) for part in parts] == [(700, 800), (800, 900), (900, 1000)]
+    for part in parts:
+        assert np.flatnonzero(part.training).tolist() == list(range(part.start))
+    once, thrice = (
+        evaluate(
+            world.data(log),
+            world.SMALL,
+            popularity=PopularityConfig(),
+            models=("item_item", "user_user"),
+            share=0.3,
+            trainings=trainings,
+            progress=lambda _stage, _done: None,
+        )
+        for trainings in (1, 3)
+    )
+    assert thrice["asks"] == once["asks"] and thrice["trainings"] == 3
+    assert len(thrice["models"]["user_user"]["over_time"]) == len(once["models"]["user_user"]["over_time"])
+    stale, fresh = (each["models"]["user_user"]["recall_at_10"] for each in (once, thrice))
+    assert fresh > stale, "what it learns from is newer"
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_order_in_which_items_are_described_changes_no_metric(protocol: str) -> None:
     data = world.data(world.interactions(1000))

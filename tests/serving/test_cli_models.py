@@ -72,6 +72,8 @@ def test_a_model_or_a_setting_that_does_not_exist_is_told_with_those_that_do(fil
     asked = ("evaluate", "--dataset", "ml-latest-small", "--data", films)
     result = run(*asked, "--model", "svd")
     assert result.exit_code == 2 and "svd: there are system, blend" in result.output
+    result = run(*asked, "--protocol", "rolling", "--trainings", "2")
+    assert result.exit_code == 2 and "only prequential takes several, not rolling" in result.output
     (films / "wrong.json").write_text('{"ranker": {"kind": "magic"}}')
     result = run(*asked, "--config", films / "wrong.json")
     assert result.exit_code == 1 and "RANKER__KIND" in result.output and "deepfm" in result.output
