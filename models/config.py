@@ -268,7 +268,7 @@ class TrainingConfig:
         search_half_life_s: event time after which a word searched for counts half.
         held_out_share, held_out_least, held_out_max: the newest slice, which blend and gate use: this share of the
             interactions, but at least and at most so many; of a young log never more than half.
-        replay_share: how many old events a fine-tune mixes in, for each new one.
+        replay_share: how many old events a fine-tune mixes in, for each new one; they are those of some users.
         recency_half_life_s: event time after which an example counts half in training.
         least_weight: what the oldest examples still count.
         holidays: days of each year such as 12-25, or dates such as 2026-04-05, that the ranker is told the distance to.

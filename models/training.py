@@ -263,7 +263,10 @@ class Course:
         return made
 
     def counted(self, stop: int, after: int | None, rng: np.random.Generator) -> Floats:
-        """What each log row before `stop` counts, the newest most; with `after`, the old ones are a sample."""
+        """What each log row before `stop` counts, the newest most; with `after`, of the old ones only some users' do.
+
+        A network that reads sequences takes as long for one of a user's examples as for all of them.
+        """
         log = self.histories.log
         age = (log.ts[-1:] - log.ts) / 1000.0
         # an example of long ago still says what goes with what
@@ -273,7 +276,8 @@ class Course:
             old = log.ts <= after
             examples = self.targets & (counted > 0)
             share = self.config.replay_share * (examples & ~old).sum() / max(int((examples & old).sum()), 1)
-            counted[old & (rng.random(len(log)) >= share)] = 0.0
+            rehearsed = rng.random(len(log.user_ids)) < share
+            counted[old & ~rehearsed[log.user]] = 0.0
         return counted.astype(np.float32)
 
     def fit(

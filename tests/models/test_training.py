@@ -165,6 +165,23 @@ def test_of_a_young_log_more_is_held_out_but_never_more_than_half(events: int, h
     assert course.held_out_from(None) == events - held_out
 
 
+def test_beside_the_new_a_fine_tune_rehearses_as_much_of_the_old_by_whole_users() -> None:
+    course = Course.over(world.data(world.interactions(1200)), world.SMALL, PopularityConfig(), [])
+    log = course.histories.log
+    after = int(log.ts[1049])
+    old = np.arange(1200) < 1050
+    rehearsed = []
+    for seed in range(100):
+        counted = course.counted(1200, after, np.random.default_rng(seed))
+        assert (counted[~old] > 0).all()
+        users = np.unique(log.user[old & (counted > 0)])
+        assert (counted[old & np.isin(log.user, users)] > 0).all(), "all of a user's or none"
+        rehearsed.append(np.count_nonzero(course.targets & old & (counted > 0)))
+    new = np.count_nonzero(course.targets & ~old)
+    assert np.mean(rehearsed) == pytest.approx(world.SMALL.replay_share * new, rel=0.1)
+    assert (course.counted(1200, None, np.random.default_rng(0)) > 0).all(), "a retrain learns from all"
+
+
 def test_past_choices_know_nothing_of_what_came_later() -> None:
     log = world.interactions()
     item = log.item.copy()
