@@ -87,7 +87,7 @@ def folds(
 
     Args:
         share: of the log, the newest part, that is asked about; for `rolling` in each of three splits.
-        trainings: for `prequential` the equal parts of that share, each asked of models that know all before it.
+        trainings: for `prequential`, else 1: the equal parts of that share, each asked of models that know all before.
     """
     size = len(log)
     if protocol == "loo":
@@ -99,9 +99,8 @@ def folds(
         training = np.ones(size, dtype=bool)
         training[asks] = False
         return [Fold(size, size, training, asks, [log.item[[row]] for row in asks], True)]
-    splits = {"rolling": _FOLDS, "prequential": trainings}.get(protocol, 1)
-    if protocol == "prequential":
-        share /= trainings
+    splits = _FOLDS if protocol == "rolling" else trainings
+    share /= trainings
     made = []
     for back in range(splits, 0, -1):
         start = int(size * (1.0 - share * back))
@@ -137,11 +136,14 @@ def evaluate(
         others: contenders that are no model of ours, by name, each made anew for every fold.
 
     Returns:
-        `protocol`, `asks`, `trending_half_life_s` (0 where no model takes it), and under `models` for each model the
+        `protocol`, `share`, `trainings`, `asks`, `trending_half_life_s` (0 where no model takes it), and under `models` for each model the
         metrics, means over asks; with an interval of 95 % (users drawn) for recall and NDCG, and both for parts of the
         asks: users with and without a history, items that were and were not liked before the split; and `over_time`,
         part after part. Under `gains`, by how much the first model is above each other one in recall and NDCG, with an
         interval of the difference on the same asks, which is narrower than the two intervals are.
+
+    Raises:
+        ValueError: there is no such model, or the protocol takes but one training.
     """
     unknown = sorted(set(models) - set(MODELS))
     if unknown:
