@@ -136,11 +136,11 @@ def evaluate(
         others: contenders that are no model of ours, by name, each made anew for every fold.
 
     Returns:
-        `protocol`, `share`, `trainings`, `asks`, `trending_half_life_s` (0 where no model takes it), and under `models` for each model the
-        metrics, means over asks; with an interval of 95 % (users drawn) for recall and NDCG, and both for parts of the
-        asks: users with and without a history, items that were and were not liked before the split; and `over_time`,
-        part after part. Under `gains`, by how much the first model is above each other one in recall and NDCG, with an
-        interval of the difference on the same asks, which is narrower than the two intervals are.
+        `protocol`, `share`, `trainings`, `asks`, `trending_half_life_s` (0 where no model takes it), and under `models`
+        for each model the metrics, means over asks; with an interval of 95 % (users drawn) for recall and NDCG, and
+        both for parts of the asks: users with and without a history, items that were and were not liked before the
+        split; and `over_time`, part after part. Under `gains`, by how much the first model is above each other one in
+        recall and NDCG, with an interval of the difference on the same asks, which is narrower than the two intervals.
 
     Raises:
         ValueError: there is no such model, or the protocol takes but one training.
