@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
@@ -71,12 +72,20 @@ class Network(nn.Module, ABC):
     def finished(self, vectors: Tensor) -> Tensor:
         """Items' vectors (k, dim), as they are compared with queries, of what the item net makes of them."""
 
-    @abstractmethod
+    @torch.inference_mode()
     def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The users' queries (B, dim), with the items' vectors (rows, dim) as they are in the index.
 
         Their inner products with items are the scores of the softmax.
         """
+        if self.training:  # setting it is slow
+            self.eval()
+        found: npt.NDArray[np.float32] = self.queries_of(users, vectors).numpy()
+        return found
+
+    @abstractmethod
+    def queries_of(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> Tensor:
+        """What `queries` gives, the network being ready to be asked."""
 
     # -- persistence
 

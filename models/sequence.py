@@ -191,11 +191,8 @@ class SequenceModel(Network):
         """Items' vectors (k, dim) as they are compared."""
         return F.normalize(vectors, dim=-1) if self.config.similarity == "cosine" else vectors
 
-    @torch.inference_mode()
-    def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def queries_of(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> Tensor:
         """See `Network.queries`."""
-        if self.training:  # setting it is slow
-            self.eval()
         real = users.items >= 0
         lengths = real.sum(axis=1)
         longest = int(lengths.max(initial=0))
@@ -224,8 +221,7 @@ class SequenceModel(Network):
             states = block(states, spans)
         # only the state that is asked for is wanted
         last = cast(Layer, self.blocks[-1]).at(states, place, None if spans is None else spans[chosen, place])
-        found: npt.NDArray[np.float32] = self._queries(last, _after(when, asked[:, 1:])[chosen, place]).numpy()
-        return found
+        return self._queries(last, _after(when, asked[:, 1:])[chosen, place])
 
 
 def time_buckets(seconds: Tensor, per_octave: int, buckets: int) -> Tensor:

@@ -127,15 +127,10 @@ class TwoTowers(Network):
             told = [parts[name] for name in _CONTEXT if name in self.config.reads]
             yield self.context(tensor(np.concatenate(told, axis=1, dtype=np.float32), device))
 
-    @torch.inference_mode()
-    def queries(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def queries_of(self, users: UserBatch, vectors: npt.NDArray[np.float32]) -> Tensor:
         """See `Network.queries`."""
-        if self.training:  # setting it is slow
-            self.eval()
-        scaled: npt.NDArray[np.float32] = (
-            self.of_users(users, torch.from_numpy(vectors[np.maximum(users.items, 0)])) / self.temperature
-        ).numpy()
-        return scaled
+        history = torch.from_numpy(vectors[np.maximum(users.items, 0)])
+        return self.of_users(users, history) / self.temperature
 
     def finished(self, vectors: Tensor) -> Tensor:
         """Items' vectors (k, dim), as the item tower has them."""

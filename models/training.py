@@ -252,7 +252,7 @@ class Course:
         return int(places[len(places) // 2]) if len(places) else len(self.histories.log)
 
     def networks(self, start: Recommender | None) -> tuple[SequenceModel, TwoTowers]:
-        """New networks, or the incumbent's with room for the new items."""
+        """New networks, or the incumbent's with room for the new items; ready to be asked, taught anything or not."""
         size, known = len(self.items), start.networks if start else None
         sizes = start.trained_items if start else size, self.config.token_buckets, len(self.popularity.half_lives_s)
         made = SequenceModel(*sizes, self.config.sequence), TwoTowers(*sizes, self.config.towers)
@@ -260,6 +260,8 @@ class Course:
             for network, old in zip(made, (known.sequence, known.towers), strict=True):
                 network.load_state_dict(old.state_dict())
                 network.items.grow(size)
+        for network in made:
+            network.eval()
         return made
 
     def counted(self, stop: int, after: int | None, rng: np.random.Generator) -> Floats:
@@ -349,8 +351,8 @@ class Course:
         users = self.histories.before(newest)
         seed, index = self.config.seed, self.config.index
         together = Networks(
-            sequence.eval(),
-            towers.eval(),
+            sequence,
+            towers,
             *(
                 VectorIndex.build(
                     with_prior(vectors, model.prior.now(popularity)),
