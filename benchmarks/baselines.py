@@ -22,8 +22,10 @@ import numpy.typing as npt
 
 from benchmarks.models import SETS, Log, interval, tell
 from benchmarks.sasrec import Fit, Fitted, Likes, fitted
-from models.contenders import Classic
-from models.evaluation import DEPTH, Fold, Protocol, evaluate
+from models.classics import DecayedTrending
+from models.evaluation import DEPTH, evaluate
+from models.event_contenders import Trending
+from models.folds import Fold, Protocol
 from models.threads import use_threads
 from models.training import Course
 from streams.settings import Settings
@@ -68,7 +70,7 @@ class Sasrec:
         self._python = python
         self.fits: list[Fitted] = []
 
-    def __call__(self, course: Course, fold: Fold, half_life_s: float) -> Classic:
+    def __call__(self, course: Course, fold: Fold, half_life_s: float) -> Trending:
         log = course.histories.log
         liked = np.flatnonzero(course.targets & fold.training)
         # RecTools leaves out what it reads, we what the user dealt with: so many more have to be in its lists
@@ -76,7 +78,7 @@ class Sasrec:
         fit = Fit(SHAPE, EPOCHS, DEPTH + hidden, patience=PATIENCE)
         learnt = Likes(log.user[liked], log.item[liked])
         self.fits.append(fitted(self._python, learnt, histories(course, fold), len(fold.asks), fit))
-        return Classic(half_life_s, Lists(self.fits[-1].lists))
+        return Trending(DecayedTrending(half_life_s), Lists(self.fits[-1].lists)).caught_up(log, fold)
 
 
 def histories(course: Course, fold: Fold) -> Likes:
@@ -155,6 +157,8 @@ def main(
     events: int | None,
     report: Path | None,
 ) -> None:
+    if trainings > 1 and protocol != "prequential":
+        raise click.BadParameter(f"only prequential takes several, not {protocol}", param_hint="--trainings")
     use_threads(1)
     results = {}
     for name in sets:

@@ -24,7 +24,7 @@ from models import list_metrics as lm
 from models.alone import Alone, alike
 from models.config import SequenceConfig, TrainingConfig
 from models.contenders import Asks
-from models.evaluation import folds
+from models.folds import folds
 from models.popularity import Popularity, PopularityConfig
 from models.threads import use_threads
 from models.training import Course, TrainingData
@@ -80,7 +80,7 @@ def ours(task: Task, epochs: int) -> dict[str, float]:
     began, worked = time.perf_counter(), time.process_time()
     known = replace(task.data, interactions=task.data.interactions.rows(task.training))
     course = Course.over(known, config, popularity, [])
-    model = Alone.fitted(course, lambda _done: None)
+    model = Alone.taught(course, lambda _done: None)
     seconds, of_processor = time.perf_counter() - began, time.process_time() - worked
     histories = Histories(task.data.interactions, [[]] * len(course.items), {}, config)
     lists = []

@@ -25,9 +25,13 @@ import torch
 
 from models import list_metrics
 from models.blend import Blend
+from models.classics import DecayedTrending
 from models.config import RankerConfig
-from models.evaluation import MODELS, Answers, Fold, answers, best_half_life, contender, evaluate
+from models.contenders import Contender, of_model
+from models.evaluation import MODELS, Answers, answers, evaluate
+from models.event_contenders import Trending, best_half_life
 from models.features import BareItem
+from models.folds import Fold
 from models.gate import LIST
 from models.metrics import bootstrap_interval, gains, hits
 from models.recommender import Recommender
@@ -272,8 +276,12 @@ def _answers(name: str, course: Course, model: Recommender, asks: Rows, start: i
     """What a contender answers to asks, rows between `start`, before which all is learnt, and `stop`."""
     log = course.histories.log
     fold = Fold(start, stop, np.arange(len(log)) < start, asks, [log.item[[row]] for row in asks], moving=True)
-    half_life = best_half_life(course, fold) if name == "trending" else 0.0
-    return answers(contender(name, course, fold, model, half_life), name, course, fold, course.popularity)
+    asked: Contender
+    if name == "trending":
+        asked = Trending(DecayedTrending(best_half_life(course, fold))).caught_up(log, fold)
+    else:
+        asked = of_model(name, course, fold, model)
+    return answers(asked, name, course, fold, course.popularity)
 
 
 def _told(ranks: Ranks, users: npt.NDArray[np.int32]) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from models.config import SequenceConfig, SlistConfig, TrainingConfig
-from models.contenders import Asks, Items, best_of
+from models.contenders import Asks, Fit, Items, Known, Tables, best_of
 from models.fitting import Lesson
 from models.interactions import NO_ITEM, Interactions
 from models.labels import CONSUMING, POSITIVE
@@ -25,6 +26,8 @@ from models.slist import Slist
 from models.training import Course
 
 Floats = npt.NDArray[np.float32]
+
+_OF_NETWORK: Final = "network."
 
 
 def quick(config: TrainingConfig) -> TrainingConfig:
@@ -62,7 +65,7 @@ def alike(log: Interactions) -> Interactions:
 
 
 @dataclass(frozen=True)
-class Alone:
+class Alone(Fit):
     """The network and the vectors (rows, dim) of all items, and beside it SLIST, if it counts for anything.
 
     Both tell logarithms of chances, which are added up. They err in different places: what comes next to what the one
@@ -74,13 +77,16 @@ class Alone:
     slist: Slist | None
 
     @classmethod
-    def fitted(cls, course: Course, progress: Callable[[float], None]) -> Alone:
+    def fitted(cls, known: Known) -> Self:
+        course = Course.over(known.learnt, known.course.config, known.course.popularity, [])
+        return cls.taught(course, known.progress)
+
+    @classmethod
+    def taught(cls, course: Course, progress: Callable[[float], None]) -> Self:
         """Taught all of the course's targets."""
         config = course.config
         torch.manual_seed(config.seed)
-        network = SequenceModel(
-            len(course.items), config.token_buckets, len(course.popularity.half_lives_s), config.sequence
-        )
+        network = _untaught(course)
         lesson = Lesson(
             course.histories,
             course.content,
@@ -98,12 +104,25 @@ class Alone:
         every = np.ones(len(course.targets), dtype=bool)
         return cls(network, vectors, course.slist(every) if config.slist.beside else None)
 
-    def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
-        """It is as old as its training."""
-
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
         scores = self.network.queries(asks.users, self.vectors) @ self.vectors.T
         scores += self.network.prior.now(asks.popularity)
         if self.slist is not None:
             scores += self.slist.config.beside * self.slist.logarithms(asks.users, scores.shape[1])
         return best_of(scores, asks, n), None
+
+    def tables(self) -> dict[str, npt.NDArray[Any]]:
+        weights = {_OF_NETWORK + name: weight.numpy() for name, weight in self.network.state_dict().items()}
+        return {"vectors": self.vectors, **weights, **(self.slist.tables() if self.slist is not None else {})}
+
+    @classmethod
+    def from_tables(cls, tables: Tables, course: Course) -> Self:
+        network, slist = _untaught(course), course.config.slist
+        weights = {name: torch.from_numpy(tables[_OF_NETWORK + name]) for name in network.state_dict()}
+        network.load_state_dict(weights)
+        return cls(network.eval(), tables["vectors"], Slist.from_tables(tables, slist) if slist.beside else None)
+
+
+def _untaught(course: Course) -> SequenceModel:
+    config = course.config
+    return SequenceModel(len(course.items), config.token_buckets, len(course.popularity.half_lives_s), config.sequence)

@@ -10,12 +10,14 @@ import math
 from array import array
 from bisect import bisect_left, insort
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence, Set
-from itertools import islice
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import chain, islice
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+Tables = Mapping[str, npt.NDArray[Any]]
 
 
 class Baseline(Protocol):
@@ -56,6 +58,22 @@ class DecayedTrending:
     def top(self, _user: int, k: int, seen: Set[int], /) -> list[int]:
         """The `k` trending items not in `seen`, best first."""
         return list(islice((item for _, item in self._order if item not in seen), k))
+
+    def tables(self) -> dict[str, npt.NDArray[Any]]:
+        """Its numbers, to be kept."""
+        return {
+            "trending_half_life_s": np.array([self.half_life_s]),
+            "trending_items": np.array(list(self._logs), np.int64),
+            "trending_logs": np.array(list(self._logs.values()), np.float64),
+        }
+
+    @classmethod
+    def from_tables(cls, tables: Tables) -> DecayedTrending:
+        """What `tables` was made of."""
+        made = cls(float(tables["trending_half_life_s"][0]))
+        made._logs = dict(zip(tables["trending_items"].tolist(), tables["trending_logs"].tolist(), strict=True))
+        made._order = sorted((-log, item) for item, log in made._logs.items())
+        return made
 
 
 class ItemItem:
@@ -126,6 +144,38 @@ class ItemItem:
         best: list[int] = rows[np.argsort(-scores, kind="stable")][:k].tolist()
         return best
 
+    def tables(self) -> dict[str, npt.NDArray[Any]]:
+        """Its numbers, to be kept: each user's last likes, and each item's neighbours, one after the other."""
+        near = list(self._neighbours.values())
+        return {
+            "item_item_shape": np.array([self.window, self.recent, self.damping], np.float64),
+            "item_item_degrees": self._degrees,
+            "item_item_users": np.array(list(self._liked), np.int64),
+            "item_item_liked_sizes": np.array([len(liked) for liked in self._liked.values()], np.int64),
+            "item_item_liked": np.fromiter(chain.from_iterable(self._liked.values()), np.int64),
+            "item_item_rows": np.array(list(self._neighbours), np.int64),
+            "item_item_sizes": np.array([len(each.items) for each in near], np.int64),
+            "item_item_items": np.concatenate([np.zeros(0, np.int32), *(each.items for each in near)]),
+            "item_item_counts": np.concatenate([np.zeros(0), *(each.counts for each in near)]),
+            "item_item_pending_sizes": np.array([len(each.pending) for each in near], np.int64),
+            "item_item_pending": np.fromiter(chain.from_iterable(each.pending for each in near), np.int32),
+        }
+
+    @classmethod
+    def from_tables(cls, tables: Tables) -> ItemItem:
+        """What `tables` was made of."""
+        told = {name.removeprefix("item_item_"): table for name, table in tables.items()}
+        window, recent, damping = told["shape"].tolist()
+        made = cls(int(window), int(recent), damping)
+        made._degrees = told["degrees"].copy()
+        for user, liked in zip(told["users"].tolist(), _cut(told["liked"], told["liked_sizes"]), strict=True):
+            made._liked[user].extend(liked.tolist())
+        columns = _cut(told["items"], told["sizes"]), _cut(told["counts"], told["sizes"])
+        pending = _cut(told["pending"], told["pending_sizes"])
+        for row, *column in zip(told["rows"].tolist(), *columns, pending, strict=True):
+            made._neighbours[row] = _Neighbours(*column)
+        return made
+
 
 def filled(items: Sequence[int], others: Iterable[int], k: int) -> list[int]:
     """`items` and then those of `others` that are not among them, `k` in all: how a list too short is made up."""
@@ -133,15 +183,25 @@ def filled(items: Sequence[int], others: Iterable[int], k: int) -> list[int]:
     return [*items, *(item for item in others if item not in have)][:k]
 
 
+def _cut(column: npt.NDArray[Any], sizes: npt.NDArray[np.int64]) -> list[npt.NDArray[Any]]:
+    """The parts of a column, of these sizes one after the other."""
+    return [column[end - size : end] for size, end in zip(sizes.tolist(), np.cumsum(sizes).tolist(), strict=True)]
+
+
 class _Neighbours:
     """The items that co-occurred with one item, and how often."""
 
     __slots__ = ("counts", "items", "pending")
 
-    def __init__(self) -> None:
-        self.items: npt.NDArray[np.int32] = np.zeros(0, dtype=np.int32)
-        self.counts: npt.NDArray[np.float64] = np.zeros(0)
-        self.pending = array("i")
+    def __init__(
+        self,
+        items: npt.NDArray[np.int32] = np.zeros(0, dtype=np.int32),  # noqa: B008 - never written to
+        counts: npt.NDArray[np.float64] = np.zeros(0),  # noqa: B008
+        pending: Iterable[int] = (),
+    ) -> None:
+        self.items = items
+        self.counts = counts
+        self.pending = array("i", pending)
 
     def add(self, others: array[int]) -> None:
         self.pending.extend(others)

@@ -1,34 +1,37 @@
 """The contenders of an evaluation: whatever can make lists out of what was known, the system among them.
 
 All see the same asks. Those that learn event by event never lag; the others know what they were trained on, and of the
-user who asks also what came since.
+user who asks also what came since. The system and its networks are parts of an artefact; the others are fits of their
+own, kept as tables.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
 
-from models.classics import Baseline, DecayedTrending, filled
-from models.interactions import NO_ITEM, Interactions
-from models.labels import POSITIVE
+from models.folds import Fold
+from models.interactions import Interactions
 from models.likes import Likes
 from models.popularity import Popularity
 from models.recommender import Recommender
 from models.slist import Slist
+from models.training import Course, TrainingData
 from models.users import UserBatch
 
 Items = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
+Tables = Mapping[str, npt.NDArray[Any]]
 
-#: A segment's trends count half where it has so many decayed positives.
-_SUPPORT: Final = 50.0
-#: Half-lives after which decayed counts are brought back to size.
-_REBASE: Final = 30.0
+_TABLES: Final = "tables.safetensors"
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,77 @@ class Contender(Protocol):
 
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
         """For each user the best items (B, n), padded with -1, and what it says of their probabilities."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a fit may learn: of a log, what a fold does not leave out.
+
+    Attributes:
+        data: all of the log; `course` has it in the rows of the models.
+        half_life_s: of trending, for what asks for it.
+        progress: called with the share of a long fit that is done.
+    """
+
+    data: TrainingData
+    course: Course
+    fold: Fold
+    half_life_s: float = 0.0
+    progress: Callable[[float], None] = lambda _done: None
+
+    @property
+    def liked(self) -> npt.NDArray[np.bool_]:
+        """Which rows of the log are examples of what was chosen, (len(log),)."""
+        return self.course.targets & self.fold.training
+
+    @property
+    def learnt(self) -> TrainingData:
+        """The data without what is left out."""
+        return replace(self.data, interactions=self.data.interactions.rows(self.fold.training))
+
+
+class Fit(ABC):
+    """A contender that is fitted to what is known, and kept as tables: neither names nor code are in them."""
+
+    @classmethod
+    @abstractmethod
+    def fitted(cls, known: Known) -> Self:
+        """Learn what lies before `known.fold.begin`."""
+
+    def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
+        """As old as its fit, if it does not say otherwise."""
+        return
+
+    def caught_up(self, log: Interactions, fold: Fold) -> Self:
+        """Itself, having followed all that a fold lets it know before the first one asks."""
+        self.follow(log, fold.between(0, fold.begin))
+        return self
+
+    @abstractmethod
+    def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
+        """See `Contender`."""
+
+    @abstractmethod
+    def tables(self) -> dict[str, npt.NDArray[Any]]:
+        """All that it has learnt."""
+
+    @classmethod
+    @abstractmethod
+    def from_tables(cls, tables: Tables, course: Course) -> Self:
+        """What `tables` was made of, for a course over the same data."""
+
+    def save(self, folder: Path) -> None:
+        """Write it into a folder."""
+        save_file(self.tables(), folder / _TABLES)
+
+    @classmethod
+    def load(cls, folder: Path, course: Course) -> Self:
+        """What `save` wrote.
+
+        Raises:
+            OSError, SafetensorError, KeyError, ValueError: there is no such file, or it holds something else.
+        """
+        return cls.from_tables(load_file(folder / _TABLES), course)
 
 
 @dataclass
@@ -111,82 +185,31 @@ class NetworkAlone:
 
 
 @dataclass
-class SlistAlone:
+class SlistAlone(Fit):
     """SLIST alone."""
 
     model: Slist
 
-    def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
-        """It is as old as its training."""
+    @classmethod
+    def fitted(cls, known: Known) -> Self:
+        return cls(known.course.slist(known.fold.training))
 
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
         return best_of(self.model.logarithms(asks.users, len(asks.allowed)), asks, n), None
 
+    def tables(self) -> dict[str, npt.NDArray[Any]]:
+        return self.model.tables()
 
-class Classic:
-    """A baseline that learns event by event, filled up with trending items.
-
-    Args:
-        half_life_s: of trending.
-    """
-
-    def __init__(self, half_life_s: float, first: Baseline | None = None) -> None:
-        self._trending = DecayedTrending(half_life_s)
-        self._first = first
-
-    def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
-        for row in rows[log.item[rows] != NO_ITEM].tolist():
-            event = int(log.user[row]), int(log.item[row]), int(log.ts[row]), bool(log.label[row] == POSITIVE)
-            self._trending.learn(*event)
-            if self._first is not None:
-                self._first.learn(*event)
-
-    def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
-        listed = np.full((len(asks.codes), n), -1, dtype=np.int32)
-        hidden = set(np.flatnonzero(~asks.allowed).tolist())
-        for place, (user, seen) in enumerate(zip(asks.codes.tolist(), asks.seen, strict=True)):
-            known = hidden | set(seen.tolist())
-            best = self._trending.top(user, n, known)
-            if self._first is not None:
-                best = filled(self._first.top(user, n, known), best, n)
-            listed[place, : len(best)] = best
-        return listed, None
+    @classmethod
+    def from_tables(cls, tables: Tables, course: Course) -> Self:
+        return cls(Slist.from_tables(tables, course.config.slist))
 
 
-class SegmentTrending:
-    """What is trending among those who share the user's profile: the mean over its tokens, each leant on everybody's.
-
-    Args:
-        profiles: int32 (users of the log, P) tokens, padded with 0.
-    """
-
-    def __init__(self, half_life_s: float, profiles: npt.NDArray[np.int32], items: int) -> None:
-        tokens = np.unique(np.append(profiles, 0))
-        self._half_life_ms = half_life_s * 1000.0
-        self._segments = np.searchsorted(tokens, profiles)
-        self._positives = np.zeros((len(tokens), items))  # the first row is everybody's
-        self._landmark = 0
-
-    def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
-        for row in rows[(log.item[rows] != NO_ITEM) & (log.label[rows] == POSITIVE)].tolist():
-            passed = (int(log.ts[row]) - self._landmark) / self._half_life_ms
-            if passed > _REBASE:
-                self._positives *= 2.0**-passed
-                self._landmark, passed = int(log.ts[row]), 0.0
-            own = np.append(self._segments[log.user[row]], 0)
-            self._positives[np.unique(own), log.item[row]] += 2.0**passed
-
-    def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
-        everybody = self._positives[0] / max(self._positives[0].sum(), 1e-300)
-        passed = (int(asks.users.now.max()) - self._landmark) / self._half_life_ms
-        unit = 2.0 ** min(passed, 2 * _REBASE)
-        scores = np.empty((len(asks.codes), len(everybody)), dtype=np.float32)
-        for place, code in enumerate(asks.codes.tolist()):
-            own = self._positives[self._segments[code][self._segments[code] > 0]]
-            lean = _SUPPORT * unit
-            shares = (own + lean * everybody) / (own.sum(axis=1, keepdims=True) + lean)
-            scores[place] = shares.mean(axis=0) if len(own) else everybody
-        return best_of(scores, asks, n), None
+def of_model(name: str, course: Course, fold: Fold, model: Recommender) -> Contender:
+    """A trained recommender as `system`, without its ranker as `blend`, or a network of it: `sequence`, `two_tower`."""
+    if name in ("sequence", "two_tower"):
+        return NetworkAlone(model, name)
+    return System(_blend_alone(model) if name == "blend" else model, course.likes, fold.start)
 
 
 def best_of(scores: Floats, asks: Asks, n: int) -> Items:
@@ -205,7 +228,7 @@ def best_of(scores: Floats, asks: Asks, n: int) -> Items:
     return listed
 
 
-def blend_alone(model: Recommender) -> Recommender:
+def _blend_alone(model: Recommender) -> Recommender:
     """The same recommender without its ranker's say."""
     other = copy(model)
     if model.ranker is not None:

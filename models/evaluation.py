@@ -12,109 +12,40 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from models import list_metrics as lm
-from models.alone import Alone, alike
-from models.classics import DecayedTrending, ItemItem
+from models.alone import alike
 from models.config import TrainingConfig
-from models.contenders import Asks, Classic, Contender, NetworkAlone, SegmentTrending, SlistAlone, System, blend_alone
+from models.contenders import Asks, Contender
+from models.fits import KINDS, OF_HALF_LIFE, OF_STACK, Fits
+from models.folds import Fold, Protocol, folds
 from models.interactions import Interactions
-from models.matrix_contenders import ContentBased, FactorsBySGD, UserUser, WeightedALS
 from models.metrics import bootstrap_interval
 from models.popularity import PopularityConfig
 from models.prequential import popularity_before, strides
-from models.recommender import Recommender
-from models.training import Course, TrainingData, train
+from models.training import Course, TrainingData
 
-Protocol = Literal["prequential", "temporal", "rolling", "loo"]
-PROTOCOLS: Final[tuple[str, ...]] = get_args(Protocol)
 #: The models that can be evaluated, in the order of the table.
-MODELS: Final = (
-    *("system", "blend", "sequence", "two_tower", "slist"),
-    *("trending", "segment_trending", "item_item", "user_user", "als", "sgd", "content"),
-)
-_TRAINED: Final = frozenset({"system", "blend", "sequence", "two_tower"})
-_TRENDING: Final = frozenset({"trending", "segment_trending", "item_item"})
-#: Half-lives tried for the trending baseline, in days; the best on the tenth before the split is the baseline.
-TRENDING_DAYS: Final = (0.25, 1.0, 3.0, 7.0, 30.0, 90.0, 365.0)
+MODELS: Final = (*OF_STACK, *KINDS)
 LIST: Final = 10
 #: How far down lists are looked at for metrics of whole rankings.
 DEPTH: Final = 100
-_DAY_S: Final = 86_400.0
-_FOLDS: Final = 3
 #: Where asks follow each other in time, the metrics are told for so many parts of them; else for each split.
 _PARTS: Final = 10
+#: A training takes about so many times as long as asking a model, and fitting so much of what a model takes.
+_LONG, _FITTING = 7, 0.9
 
 Rows = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One training and what is asked of it.
-
-    Attributes:
-        start: the models know the log rows before it.
-        stop: what is asked for lies before it.
-        training: bool (len(log),) which rows are trained on.
-        asks: int64 (A,) the rows as of which users ask, ascending.
-        relevant: for each the rows of the items that they are then to be shown.
-        moving: popularity moves on between the asks.
-    """
-
-    start: int
-    stop: int
-    training: npt.NDArray[np.bool_]
-    asks: Rows
-    relevant: list[npt.NDArray[np.int32]]
-    moving: bool
-
-
 #: Makes a contender out of a course, what a fold lets it know of that, and the half-life of trending in seconds.
 Maker = Callable[[Course, Fold, float], Contender]
-
-
-def folds(
-    protocol: Protocol, log: Interactions, targets: npt.NDArray[np.bool_], share: float, trainings: int = 1
-) -> list[Fold]:
-    """What the protocol asks of a log, of whose rows `targets` (len(log),) can be foretold.
-
-    Args:
-        share: of the log, the newest part, that is asked about; for `rolling` in each of three splits.
-        trainings: for `prequential`, else 1: the equal parts of that share, each asked of models that know all before.
-    """
-    size = len(log)
-    if protocol == "loo":
-        last = np.full(len(log.user_ids), -1, dtype=np.int64)
-        rows = np.flatnonzero(targets)
-        last[log.user[rows]] = rows
-        several = np.bincount(log.user[rows], minlength=len(log.user_ids)) > 1
-        asks = np.sort(last[several])
-        training = np.ones(size, dtype=bool)
-        training[asks] = False
-        return [Fold(size, size, training, asks, [log.item[[row]] for row in asks], True)]
-    splits = _FOLDS if protocol == "rolling" else trainings
-    share /= trainings
-    made = []
-    for back in range(splits, 0, -1):
-        start = int(size * (1.0 - share * back))
-        stop = int(size * (1.0 - share * (back - 1)))
-        rows = start + np.flatnonzero(targets[start:stop])
-        training = np.arange(size) < start
-        if protocol == "prequential":
-            made.append(Fold(start, stop, training, rows, [log.item[[row]] for row in rows], True))
-            continue
-        first = np.unique(log.user[rows], return_index=True)[1]
-        asks = np.sort(rows[first])
-        relevant = [log.item[rows[log.user[rows] == log.user[row]]] for row in asks]
-        made.append(Fold(start, stop, training, asks, relevant, False))
-    return made
 
 
 def evaluate(
@@ -127,6 +58,7 @@ def evaluate(
     share: float = 0.1,
     trainings: int = 1,
     others: Mapping[str, Maker] = MappingProxyType({}),
+    keep: Path | None = None,
     progress: Progress,
 ) -> dict[str, Any]:
     """The metrics of each model on the same asks, ready for JSON.
@@ -134,16 +66,19 @@ def evaluate(
     Args:
         share, trainings: see `folds`.
         others: contenders that are no model of ours, by name, each made anew for every fold.
+        keep: a folder in which fits are kept and looked for, see `models.fits`.
 
     Returns:
-        `protocol`, `share`, `trainings`, `asks`, `trending_half_life_s` (0 where no model takes it), and under `models`
-        for each model the metrics, means over asks; with an interval of 95 % (users drawn) for recall and NDCG, and
-        both for parts of the asks: users with and without a history, items that were and were not liked before the
-        split; and `over_time`, part after part. Under `gains`, by how much the first model is above each other one in
-        recall and NDCG, with an interval of the difference on the same asks, which is narrower than the two intervals.
+        `protocol`, `share`, `trainings`, `asks`, `trending_half_life_s` (0 where no model takes it), `found` (the fits
+        that were there already, of every fold), and under `models` for each model the metrics, means over asks; with an
+        interval of 95 % (users drawn) for recall and NDCG, and both for parts of the asks: users with and without a
+        history, items that were and were not liked before the split; and `over_time`, part after part. Under `gains`,
+        by how much the first model is above each other one in recall and NDCG, with an interval of the difference on
+        the same asks, which is narrower than the two intervals.
 
     Raises:
         ValueError: there is no such model, or the protocol takes but one training.
+        ArtefactError: what is kept cannot be read.
     """
     unknown = sorted(set(models) - set(MODELS))
     if unknown:
@@ -153,34 +88,27 @@ def evaluate(
     if protocol == "loo":
         data = replace(data, interactions=alike(data.interactions))
     # in the rows of the course, which are those of every model: the log's own item codes are others
-    whole = Course.over(data, config, popularity, [])
-    all_folds = folds(protocol, whole.histories.log, whole.targets, share, trainings)
+    course = Course.over(data, config, popularity, [])
+    all_folds = folds(protocol, course.histories.log, course.targets, share, trainings)
     given: dict[str, list[Answers]] = {name: [] for name in (*models, *others)}
-    half_lives = []
-    for number, fold in enumerate(all_folds):
-        done = number / len(all_folds)
-
-        def tell(stage: str, part: float, done: float = done) -> None:
-            progress(stage, done + part / len(all_folds))
-
-        alone = _alone(data, config, fold, popularity, tell) if protocol == "loo" and "sequence" in models else None
-        trained = _TRAINED & set(models) - ({"sequence"} if alone else set())
-        recommender = _trained(data, config, fold, popularity, tell) if trained else None
-        course = Course.over(data, config, popularity, recommender.item_ids if recommender else [])
-        if recommender is not None:
-            recommender.admit(course.items)
-        half_life = best_half_life(course, fold) if others or _TRENDING & set(models) else 0.0
-        half_lives.append(half_life)
-        for place, name in enumerate(given):
-            tell(f"asking {name}", 0.7 + 0.3 * place / len(given))
-            asked: Contender
-            if name in others:
-                asked = others[name](course, fold, half_life)
-            elif alone and name == "sequence":
-                asked = alone
-            else:
-                asked = contender(name, course, fold, recommender, half_life)
-            given[name].append(answers(asked, name, course, fold, popularity))
+    trained = next((name for name in given if name in OF_STACK), None)
+    ends = list(accumulate(_LONG if name == trained else 1 for name in given))
+    half_lives: list[float] = []
+    found: list[set[str]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, fold in enumerate(all_folds):
+            fits = Fits(data, course, fold, keep or Path(scratch), alone=protocol == "loo")
+            of_fold = _part(progress, number / len(all_folds), (number + 1) / len(all_folds))
+            for name, (first, last) in zip(given, pairwise([0, *ends]), strict=True):
+                tell = _part(of_fold, first / ends[-1], last / ends[-1])
+                if name in others:
+                    asked = others[name](course, fold, fits.half_life_s)
+                else:
+                    asked = fits.contender(name, _part(tell, 0.0, _FITTING))
+                tell(f"asking {name}", _FITTING)
+                given[name].append(answers(asked, name, course, fold, popularity))
+            half_lives.append(fits.half_life_s if others or OF_HALF_LIFE & set(models) else 0.0)
+            found.append(fits.found)
     progress("done", 1.0)
     return {
         "protocol": protocol,
@@ -188,28 +116,15 @@ def evaluate(
         "trainings": len(all_folds),
         "asks": sum(len(fold.asks) for fold in all_folds),
         "trending_half_life_s": half_lives,
+        "found": sorted(set.intersection(*found)),
         "models": {name: _metrics(parts) for name, parts in given.items()},
         "gains": {name: _gain(given[models[0]], parts) for name, parts in given.items() if name != models[0]},
     }
 
 
-def best_half_life(course: Course, fold: Fold) -> float:
-    """The half-life under which trending finds the most in the tenth of the training before the split."""
-    log = course.histories.log
-    begin = fold.start - fold.start // 10
-    rows = begin + np.flatnonzero((course.targets & fold.training)[begin : fold.start])
-    rows = rows[:: max(1, len(rows) // 1000)]
-    tried = [DecayedTrending(days * _DAY_S) for days in TRENDING_DAYS]
-    found = np.zeros(len(tried))
-    known = 0
-    for row, seen in zip(rows.tolist(), course.histories.seen_before(rows), strict=True):
-        for earlier in known + np.flatnonzero(course.targets[known:row]):
-            for trending in tried:
-                trending.learn(0, int(log.item[earlier]), int(log.ts[earlier]), True)
-        known = row
-        hidden = set(seen.tolist())
-        found += [int(log.item[row]) in trending.top(0, LIST, hidden) for trending in tried]
-    return tried[int(np.argmax(found))].half_life_s
+def _part(progress: Progress, start: float, end: float) -> Progress:
+    """What tells of a part of all work, from one share of it to another."""
+    return lambda stage, done: progress(stage, start + (end - start) * done)
 
 
 @dataclass(frozen=True)
@@ -230,63 +145,14 @@ class Answers:
     keys: npt.NDArray[np.int32]
 
 
-def _trained(
-    data: TrainingData, config: TrainingConfig, fold: Fold, popularity: PopularityConfig, tell: Progress
-) -> Recommender:
-    with tempfile.TemporaryDirectory() as folder:
-        train(
-            replace(data, interactions=data.interactions.rows(fold.training)),
-            config,
-            kind="retrain",
-            incumbent=None,
-            out=Path(folder),
-            version="evaluated",
-            offsets={},
-            popularity=popularity,
-            progress=lambda stage, done: tell(stage, 0.7 * done),
-        )
-        return Recommender.load(Path(folder))
-
-
-def _alone(
-    data: TrainingData, config: TrainingConfig, fold: Fold, popularity: PopularityConfig, tell: Progress
-) -> Alone:
-    known = replace(data, interactions=data.interactions.rows(fold.training))
-    course = Course.over(known, config, popularity, [])
-    return Alone.fitted(course, lambda done: tell("teaching the sequence model", 0.7 * done))
-
-
-def contender(name: str, course: Course, fold: Fold, model: Recommender | None, half_life: float) -> Contender:
-    """The model of that name as of the split; those that are trained come out of `model`."""
-    log, items = course.histories.log, len(course.items)
-    liked = course.targets & fold.training
-    made: Mapping[str, Callable[[], Contender]] = {
-        "slist": lambda: SlistAlone(course.slist(fold.training)),
-        "trending": lambda: Classic(half_life),
-        "item_item": lambda: Classic(half_life, ItemItem()),
-        "segment_trending": lambda: SegmentTrending(half_life, course.histories.profiles, items),
-        "als": lambda: WeightedALS(log, liked, fold.start, items, course.config.classics, course.config.seed),
-        "sgd": lambda: FactorsBySGD(log, liked, fold.start, items, course.config.classics, course.config.seed),
-        "user_user": lambda: UserUser(log, liked, fold.start, items, course.config.classics.neighbours),
-        "content": lambda: ContentBased(log, liked, fold.start, course.facts, course.config.token_buckets),
-    }
-    if name in made:
-        return made[name]()
-    assert model is not None
-    if name in ("sequence", "two_tower"):
-        return NetworkAlone(model, name)
-    return System(blend_alone(model) if name == "blend" else model, course.likes, fold.start)
-
-
 def _asked(course: Course, fold: Fold, config: PopularityConfig) -> Iterator[tuple[Rows, Asks]]:
     """The asks, some at a time, with what is known as of each; popularity is that of the split, or moves on."""
     log, histories = course.histories.log, course.histories
     wanted = np.zeros(len(log), dtype=bool)
     wanted[fold.asks] = True
-    begin = int(fold.asks[0]) if len(fold.asks) and fold.start == len(log) else fold.start
-    popularity = popularity_before(log, begin, config, len(course.items))
+    popularity = popularity_before(log, fold.begin, config, len(course.items))
     walk = (
-        strides(log, wanted, begin, fold.stop, popularity)
+        strides(log, wanted, fold.begin, fold.stop, popularity)
         if fold.moving
         else np.array_split(fold.asks, max(1, len(fold.asks) // 64))
     )
@@ -305,16 +171,15 @@ def _first_rows(log: Interactions, start: int) -> Rows:
 
 
 def answers(asked: Contender, name: str, course: Course, fold: Fold, config: PopularityConfig) -> Answers:
-    """What a contender answers to the asks of a fold."""
+    """What a contender, which knows what lies before `fold.begin`, answers to the asks of a fold."""
     log = course.histories.log
     relevant_of = dict(zip(fold.asks.tolist(), fold.relevant, strict=True))
-    known = 0
+    known = fold.begin
     lists, hits, probabilities, catalogue, warm = [], [], [], [], []
     for rows, asks in _asked(course, fold, config):
-        upto = int(rows[0]) if fold.moving else fold.start
-        between = np.arange(known, upto)
-        asked.follow(log, between[fold.training[between] | (between >= fold.start)])
-        known = max(known, upto)
+        if fold.moving:
+            asked.follow(log, fold.between(known, int(rows[0])))
+            known = int(rows[0])
         listed, chances = asked.lists(asks, DEPTH)
         lists.append(listed)
         hits.append(np.stack([np.isin(row, relevant_of[ask]) for row, ask in zip(listed, rows.tolist(), strict=True)]))

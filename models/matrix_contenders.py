@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any, Final
+from abc import abstractmethod
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix, diags
 
 from models.config import ClassicsConfig
-from models.contenders import Asks, Floats, Items, best_of
-from models.interactions import Interactions
-from models.ranking.facts import ItemFacts
+from models.contenders import Asks, Fit, Floats, Items, Known, Tables, best_of
+from models.training import Course
 
 _LIKED: Final = 0.75
 
 
-class Matrix(ABC):
-    """A model over the matrix of who liked what before row `stop`; a user is known by what the user likes as of now."""
+class Matrix(Fit):
+    """A model over the matrix of who liked what before the split; a user is known by what the user likes as of now.
 
-    def __init__(self, log: Interactions, targets: npt.NDArray[np.bool_], stop: int, items: int) -> None:
-        from scipy.sparse import csr_matrix
+    Args:
+        learnt: the likes as `users` and `items`, the `shape` of their matrix, and what was learnt of it.
+    """
 
-        rows = np.flatnonzero(targets[:stop])
-        shape = (len(log.user_ids), items)
-        likes = csr_matrix((np.ones(len(rows), np.float32), (log.user[rows], log.item[rows])), shape=shape)
-        likes.data[:] = 1.0
-        self.likes = likes
+    def __init__(self, learnt: Tables, config: ClassicsConfig) -> None:
+        self.learnt = learnt
+        self.likes = _matrix(learnt["users"], learnt["items"], learnt["shape"])
+        self.config = config
 
-    def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
-        """It is as old as its training."""
-        return
+    @classmethod
+    def fitted(cls, known: Known) -> Self:
+        log = known.course.histories.log
+        rows = np.flatnonzero(known.liked)
+        shape = np.array([len(log.user_ids), len(known.course.items)])
+        likes = {"users": log.user[rows], "items": log.item[rows], "shape": shape}
+        return cls({**likes, **cls.learn(_matrix(*likes.values()), known)}, known.course.config.classics)
+
+    @classmethod
+    @abstractmethod
+    def learn(cls, likes: Any, known: Known) -> dict[str, npt.NDArray[Any]]:
+        """What it has to know beside the likes, sparse (users, items)."""
 
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
-        from scipy.sparse import csr_matrix
-
         recent = asks.users.items
         of, places = np.nonzero((recent >= 0) & (asks.users.strengths >= _LIKED))
-        liked = csr_matrix((np.ones(len(of), np.float32), (of, recent[of, places])), (len(recent), self.likes.shape[1]))
-        liked.data[:] = 1.0
+        liked = _matrix(of, recent[of, places], np.array([len(recent), self.likes.shape[1]]))
         scores = np.asarray(self.scores(liked, asks.codes), dtype=np.float32)
         # of whom nothing is known gets what is popular
         slow = asks.popularity.shares()[:, -1]
@@ -48,55 +54,66 @@ class Matrix(ABC):
     def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
         """The scores (B, items) for users of the log (B,) by what they like now, sparse (B, items)."""
 
+    def tables(self) -> dict[str, npt.NDArray[Any]]:
+        return dict(self.learnt)
 
-class Factors(Matrix):
-    """A factorization by a model of `implicit`, fitted to the matrix."""
-
-    def __init__(
-        self,
-        log: Interactions,
-        targets: npt.NDArray[np.bool_],
-        stop: int,
-        items: int,
-        config: ClassicsConfig,
-        seed: int,
-    ) -> None:
-        super().__init__(log, targets, stop, items)
-        shape = {"factors": config.factors, "regularization": config.regularisation}
-        self._model = self.model(config, **shape, num_threads=1, random_state=seed)
-        self._model.fit(self.likes, show_progress=False)
-
-    @abstractmethod
-    def model(self, config: ClassicsConfig, **shared: Any) -> Any:
-        """The model, not fitted yet; `shared` are arguments that all of them take."""
+    @classmethod
+    def from_tables(cls, tables: Tables, course: Course) -> Self:
+        return cls(tables, course.config.classics)
 
 
-class WeightedALS(Factors):
+class WeightedALS(Matrix):
     """Weighted alternating least squares for implicit feedback (Hu, Koren and Volinsky, 2008)."""
 
-    def model(self, config: ClassicsConfig, **shared: Any) -> Any:
+    def __init__(self, learnt: Tables, config: ClassicsConfig) -> None:
+        super().__init__(learnt, config)
+        self._model = self._new(config)
+        self._model.item_factors = learnt["item_factors"]
+
+    @classmethod
+    def learn(cls, likes: Any, known: Known) -> dict[str, npt.NDArray[Any]]:
+        config = known.course.config
+        model = cls._new(config.classics, iterations=config.classics.als_rounds, random_state=config.seed)
+        model.fit(likes, show_progress=False)
+        return {"item_factors": model.item_factors}
+
+    @staticmethod
+    def _new(config: ClassicsConfig, **training: Any) -> Any:
         from implicit.cpu.als import AlternatingLeastSquares
 
-        return AlternatingLeastSquares(alpha=1.0 / config.unobserved_weight, iterations=config.als_rounds, **shared)
+        return AlternatingLeastSquares(
+            config.factors, config.regularisation, 1.0 / config.unobserved_weight, num_threads=1, **training
+        )
 
     def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
         factors = self._model.recalculate_user(np.arange(liked.shape[0]), liked)
         return np.atleast_2d(factors) @ self._model.item_factors.T
 
 
-class FactorsBySGD(Factors):
+class FactorsBySGD(Matrix):
     """Matrix factorization by stochastic gradient descent on pairs (BPR; Rendle et al., 2009).
 
     It knows the users that it was trained on, as they were then.
     """
 
-    def model(self, config: ClassicsConfig, **shared: Any) -> Any:
+    @classmethod
+    def learn(cls, likes: Any, known: Known) -> dict[str, npt.NDArray[Any]]:
         from implicit.cpu.bpr import BayesianPersonalizedRanking
 
-        return BayesianPersonalizedRanking(learning_rate=config.sgd_rate, iterations=config.sgd_rounds, **shared)
+        config = known.course.config.classics
+        model = BayesianPersonalizedRanking(
+            config.factors,
+            learning_rate=config.sgd_rate,
+            regularization=config.regularisation,
+            iterations=config.sgd_rounds,
+            num_threads=1,
+            random_state=known.course.config.seed,
+        )
+        model.fit(likes, show_progress=False)
+        return {"user_factors": model.user_factors, "item_factors": model.item_factors}
 
     def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
-        scores = self._model.user_factors[codes] @ self._model.item_factors.T
+        scores = self.learnt["user_factors"][codes] @ self.learnt["item_factors"].T
         unliked = np.asarray(self.likes.getnnz(axis=0) == 0)
         scores[:, unliked] = scores.min(initial=0.0)  # their factors are 0, which says nothing
         return scores
@@ -105,17 +122,16 @@ class FactorsBySGD(Factors):
 class UserUser(Matrix):
     """What the users who like the same liked: cosine over users, the nearest ones summed (Herlocker et al., 1999)."""
 
-    def __init__(
-        self, log: Interactions, targets: npt.NDArray[np.bool_], stop: int, items: int, neighbours: int
-    ) -> None:
-        super().__init__(log, targets, stop, items)
-        self._neighbours = neighbours
+    @classmethod
+    def learn(cls, likes: Any, known: Known) -> dict[str, npt.NDArray[Any]]:
+        return {}
 
     def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
         weights = 1.0 / np.sqrt(np.maximum(self.likes.getnnz(axis=1), 1))
         near = np.asarray((liked @ self.likes.T).todense()) * weights
-        if near.shape[1] > self._neighbours:
-            least = np.partition(near, near.shape[1] - self._neighbours, axis=1)[:, -self._neighbours, None]
+        count = self.config.neighbours
+        if near.shape[1] > count:
+            least = np.partition(near, near.shape[1] - count, axis=1)[:, -count, None]
             near[near < least] = 0.0
         return near @ self.likes
 
@@ -123,18 +139,29 @@ class UserUser(Matrix):
 class ContentBased(Matrix):
     """Items with the content of what the user likes: cosine of keys weighed by how rare they are (TF-IDF)."""
 
-    def __init__(
-        self, log: Interactions, targets: npt.NDArray[np.bool_], stop: int, facts: ItemFacts, buckets: int
-    ) -> None:
-        super().__init__(log, targets, stop, len(facts))
-        from scipy.sparse import csr_matrix, diags
+    def __init__(self, learnt: Tables, config: ClassicsConfig) -> None:
+        super().__init__(learnt, config)
+        cells = learnt["content_items"], learnt["content_keys"]
+        shape = self.likes.shape[1], int(learnt["content_keys"].max(initial=-1)) + 1
+        self._content = csr_matrix((learnt["content_weights"], cells), shape=shape)
 
+    @classmethod
+    def learn(cls, likes: Any, known: Known) -> dict[str, npt.NDArray[Any]]:
+        facts, buckets = known.course.facts, known.course.config.token_buckets
         items, places = np.nonzero(facts.keys)
         keys = facts.keys[items, places]
         rarity = np.log(len(facts) / np.maximum(np.bincount(keys, minlength=buckets), 1))
         content = csr_matrix((rarity[keys], (items, keys)), shape=(len(facts), buckets))
         lengths = np.sqrt(np.asarray(content.multiply(content).sum(axis=1)).ravel())
-        self._content = diags(1.0 / np.maximum(lengths, 1e-9)) @ content
+        cells = (diags(1.0 / np.maximum(lengths, 1e-9)) @ content).tocoo()
+        return {"content_items": cells.row, "content_keys": cells.col, "content_weights": cells.data}
 
     def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
         return np.asarray((liked @ self._content @ self._content.T).todense())
+
+
+def _matrix(rows: npt.NDArray[Any], columns: npt.NDArray[Any], shape: npt.NDArray[np.int64]) -> Any:
+    """A sparse matrix of ones, float32, however often a cell is named."""
+    cells = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=tuple(shape.tolist()))
+    cells.data[:] = 1.0
+    return cells

@@ -54,6 +54,11 @@ _COLUMNS = ("recall_at_10", "ndcg_at_10", "map_at_10", "f1_at_10", "mrr", "group
     type=click.IntRange(1, 50),
     help="For prequential: train anew so many times, evenly over the part tested on.",
 )
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep what is fitted in this folder; what is found there, of the same data and configuration, is not fitted anew.",
+)
 @CONFIG
 @THREADS
 @REPORT
@@ -66,6 +71,7 @@ def evaluate(
     models: tuple[str, ...],
     share: float,
     trainings: int,
+    keep: Path | None,
     config: Path | None,
     threads: int,
     report: Path | None,
@@ -106,6 +112,7 @@ def evaluate(
             models=chosen,
             share=share,
             trainings=trainings,
+            keep=keep,
             progress=tell,
         )
     written = {"dataset": name, **scores}
@@ -118,6 +125,8 @@ def evaluate(
         table.add_row(model, *(f"{metrics[column]:.4f}" if column in metrics else "" for column in _COLUMNS))
     out.print(table)
     out.print(f"{scores['asks']:,} lists asked for, by {protocol}")
+    if scores["found"]:
+        out.print(f"found in {keep}, not fitted anew: {', '.join(scores['found'])}")
     for other, gain in scores["gains"].items():
         low, high = gain["ndcg_at_10_interval"]
         out.print(f"{chosen[0]} over {other}: ndcg@10 {gain['ndcg_at_10']:+.4f} ({low:+.4f} to {high:+.4f})")

@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks import baselines
 from benchmarks.sasrec import Fit, Fitted, Likes
-from models.evaluation import DEPTH, Protocol, evaluate, folds
+from models.evaluation import DEPTH, evaluate
+from models.folds import Protocol, folds
 from models.popularity import PopularityConfig
 from models.training import Course
 from tests.models import world

@@ -20,7 +20,7 @@ def test_slist_counts_as_much_as_it_is_told_to() -> None:
 
     def taught(beside: float) -> Alone:
         slist = SlistConfig(damping=1.0, sitting_s=3600.0, beside=beside)
-        return Alone.fitted(Course.over(world.data(log), replace(small, slist=slist), PopularityConfig(), []), told)
+        return Alone.taught(Course.over(world.data(log), replace(small, slist=slist), PopularityConfig(), []), told)
 
     done: list[float] = []
     told = done.append

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from models.alone import quick
+from models.classics import DecayedTrending
 from models.config import Reading, TrainingConfig
-from models.contenders import Asks, Classic, Contender, Floats, Items
-from models.evaluation import MODELS, PROTOCOLS, Fold, answers, contender, evaluate, folds
+from models.contenders import Asks, Contender, Floats, Items
+from models.evaluation import MODELS, answers, evaluate
+from models.event_contenders import Trending
+from models.fits import KINDS, Fits
+from models.folds import PROTOCOLS, Fold, folds
 from models.popularity import PopularityConfig
 from models.training import Course
 from tests.models import world
-
-CLASSICS = ("trending", "segment_trending", "item_item", "user_user", "als", "sgd", "content")
 
 
 def test_every_model_answers_the_same_asks_and_the_system_beats_the_classics() -> None:
@@ -163,13 +165,13 @@ def test_the_order_in_which_items_are_described_changes_no_metric(protocol: str)
 def test_who_asks_at_a_split_is_known_as_of_the_split(protocol: str) -> None:
     asked: list[tuple[Fold, Asks]] = []
 
-    def maker(_course: Course, fold: Fold, _half_life_s: float) -> Contender:
-        class Listening(Classic):
+    def maker(course: Course, fold: Fold, _half_life_s: float) -> Contender:
+        class Listening(Trending):
             def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
                 asked.append((fold, asks))
                 return super().lists(asks, n)
 
-        return Listening(86_400.0)
+        return Listening(DecayedTrending(86_400.0)).caught_up(course.histories.log, fold)
 
     log = world.interactions(1000)
     report = evaluate(
@@ -201,16 +203,19 @@ def test_a_model_that_does_not_exist_is_named_with_those_that_do() -> None:
         )
 
 
-def test_what_came_later_changes_no_list() -> None:
+def test_what_came_later_changes_no_list(tmp_path: Path) -> None:
     log = world.interactions(1200)
-    other = replace(log, item=np.where(np.arange(1200) >= 1081, 7, log.item).astype(np.int32))
+    other = replace(log, item=np.where(np.arange(1200) >= 1111, 7, log.item).astype(np.int32))
     lists = []
     for each in (log, other):
-        course = Course.over(world.data(each), world.SMALL, PopularityConfig(), [])
+        data = world.data(each)
+        course = Course.over(data, world.SMALL, PopularityConfig(), [])
         [fold] = folds("prequential", course.histories.log, course.targets, 0.1)
-        fold = replace(fold, asks=np.arange(1050, 1081), relevant=[log.item[:1]] * 31)
-        contenders = [contender(name, course, fold, None, 86_400.0) for name in CLASSICS]
-        lists.append([answers(each, "", course, fold, PopularityConfig()).lists for each in contenders])
-    for name, one, two in zip(CLASSICS, *lists, strict=True):
+        fold = replace(fold, asks=np.arange(1080, 1111), relevant=[log.item[:1]] * 31)
+        fits = Fits(data, course, fold, tmp_path, alone=False)
+        asked = [fits.contender(name, lambda _stage, _done: None) for name in KINDS]
+        assert not fits.found, "another log is another folder"
+        lists.append([answers(each, "", course, fold, PopularityConfig()).lists for each in asked])
+    for name, one, two in zip(KINDS, *lists, strict=True):
         assert (one >= 0).any(axis=1).all()
         np.testing.assert_array_equal(one, two, err_msg=name)
