@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags
+from threadpoolctl import threadpool_limits
 
 from models.config import ClassicsConfig
 from models.contenders import Asks, Fit, Floats, Items, Known, Tables, best_of
 from models.training import Course
 
 _LIKED: Final = 0.75
+#: The products in a factorization are so small that several threads for each only wait for each other.
+_one_thread = partial(threadpool_limits, limits=1, user_api="blas")
 
 
 class Matrix(Fit):
@@ -74,19 +78,22 @@ class WeightedALS(Matrix):
     def learn(cls, likes: Any, known: Known) -> dict[str, npt.NDArray[Any]]:
         config = known.course.config
         model = cls._new(config.classics, iterations=config.classics.als_rounds, random_state=config.seed)
-        model.fit(likes, show_progress=False)
+        with _one_thread():
+            model.fit(likes, show_progress=False)
         return {"item_factors": model.item_factors}
 
     @staticmethod
     def _new(config: ClassicsConfig, **training: Any) -> Any:
         from implicit.cpu.als import AlternatingLeastSquares
 
-        return AlternatingLeastSquares(
-            config.factors, config.regularisation, 1.0 / config.unobserved_weight, num_threads=1, **training
-        )
+        with _one_thread():  # it looks at that when it is made
+            return AlternatingLeastSquares(
+                config.factors, config.regularisation, 1.0 / config.unobserved_weight, num_threads=1, **training
+            )
 
     def scores(self, liked: Any, codes: npt.NDArray[np.int32]) -> Any:
-        factors = self._model.recalculate_user(np.arange(liked.shape[0]), liked)
+        with _one_thread():
+            factors = self._model.recalculate_user(np.arange(liked.shape[0]), liked)
         return np.atleast_2d(factors) @ self._model.item_factors.T
 
 

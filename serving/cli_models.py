@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from models.artefact import ArtefactStore
 from models.threads import use_threads
@@ -42,7 +42,12 @@ _COLUMNS = ("recall_at_10", "ndcg_at_10", "map_at_10", "f1_at_10", "mrr", "group
     "each user's last one.",
 )
 @click.option(
-    "--model", "models", multiple=True, help="system, blend, sequence, two_tower, trending, …; all; may be repeated."
+    "--model",
+    "models",
+    multiple=True,
+    default=("system", "trending", "item_item"),
+    show_default=True,
+    help="blend, sequence, two_tower, slist, user_user, als, …; or all; may be repeated.",
 )
 @click.option(
     "--share", default=0.1, show_default=True, type=click.FloatRange(0.001, 0.3), help="Newest part to test on."
@@ -57,7 +62,7 @@ _COLUMNS = ("recall_at_10", "ndcg_at_10", "map_at_10", "f1_at_10", "mrr", "group
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Keep what is fitted in this folder; what is found there, of the same data and configuration, is not fitted anew.",
+    help="Keep here what is fitted. What lies here of the same data and configuration is asked again, not fitted anew.",
 )
 @CONFIG
 @THREADS
@@ -87,8 +92,7 @@ def evaluate(
     from models.evaluation import evaluate as compare
     from streams.offline import training_data
 
-    chosen = models or ("system", "trending", "item_item")
-    chosen = MODELS if "all" in chosen else tuple(dict.fromkeys(chosen))
+    chosen = MODELS if "all" in models else tuple(dict.fromkeys(models))
     if unknown := sorted(set(chosen) - set(MODELS)):
         raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(MODELS)}, and all", param_hint="--model")
     if plots is not None and not can_draw():
@@ -120,7 +124,8 @@ def evaluate(
         report.write_text(json.dumps(written, indent=2) + "\n")
     if plots is not None:
         draw_evaluation(written, plots)
-    table = Table("", *(column.replace("_at_", "@") for column in _COLUMNS), box=None, header_style="bold")
+    heads = (column.replace("_at_", "\n@").replace("_", "\n") for column in _COLUMNS)
+    table = Table(Column(no_wrap=True), *heads, box=None, header_style="bold", padding=(0, 1, 0, 0))
     for model, metrics in scores["models"].items():
         table.add_row(model, *(f"{metrics[column]:.4f}" if column in metrics else "" for column in _COLUMNS))
     out.print(table)

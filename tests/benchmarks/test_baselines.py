@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from benchmarks import baselines
 from benchmarks.sasrec import Fit, Fitted, Likes
@@ -48,6 +49,12 @@ def test_an_outsider_is_told_what_lies_before_and_is_filled_up_with_what_is_tren
     assert len(outsider.fits) == (3 if protocol == "rolling" else 1) and given == sorted(set(given))
     table = report["models"]
     assert table[baselines.SASREC]["recall_at_10"] == table["trending"]["recall_at_10"] > 0
+
+
+def test_several_trainings_of_what_takes_but_one_are_refused_before_the_work(tmp_path: Path) -> None:
+    asked = ["--data", str(tmp_path), "--protocol", "rolling", "--trainings", "2"]
+    result = CliRunner().invoke(baselines.main, asked)
+    assert result.exit_code == 2 and "only prequential takes several, not rolling" in result.output
 
 
 def test_who_asks_is_known_by_what_was_liked_until_then() -> None:

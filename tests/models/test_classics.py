@@ -93,6 +93,26 @@ def test_item_item_keeps_its_counts_when_its_buffers_are_merged() -> None:
     assert baseline.top(1000, 5, {1}) == [0]
 
 
+@given(logs, st.integers(0, 60), st.booleans())
+def test_classics_that_were_kept_go_on_as_if_they_had_not_been(log: Log, cut: int, merging: bool) -> None:
+    for made in (DecayedTrending(DAY / 1000), ItemItem(5, 3, damping=2.0)):
+        for event in log[:cut]:
+            made.learn(*event)
+        if merging and cut > 0:
+            for user in range(80):  # so many that buffers are merged
+                made.learn(100 + user, 7, START, True)
+                made.learn(100 + user, user % 7, START, True)
+        kept = type(made).from_tables({name: table.copy() for name, table in made.tables().items()})
+        for each in (made, kept):
+            for event in log[cut:]:
+                each.learn(*event)
+        for user in range(5):
+            assert kept.top(user, 9, set()) == made.top(user, 9, set())
+        assert {name: table.tolist() for name, table in kept.tables().items()} == {
+            name: table.tolist() for name, table in made.tables().items()
+        }
+
+
 def test_a_user_without_positives_gets_trending_but_no_neighbours() -> None:
     trending, neighbours = DecayedTrending(60), ItemItem()
     for baseline in (trending, neighbours):

@@ -58,6 +58,21 @@ def test_models_are_compared_and_the_report_is_written(films: Path) -> None:
     assert page.startswith(b"\x89PNG") and len(page) > 20_000
 
 
+def test_what_was_kept_is_asked_again_and_told_and_what_cannot_be_read_is_named(films: Path) -> None:
+    keep = films / "kept"
+    asked = ("evaluate", "--dataset", "ml-latest-small", "--data", films, "--threads", "1", "--keep", keep)
+    first = run(*asked, "--model", "als")
+    assert first.exit_code == 0, first.output
+    assert "not fitted anew" not in first.stdout
+    again = run(*asked, "--protocol", "temporal", "--model", "als", "--model", "content")
+    assert again.exit_code == 0, again.output
+    assert f"found in {keep}, not fitted anew: als\n" in again.stdout
+    for table in keep.rglob("als/*"):
+        table.write_bytes(b"nothing of the kind")
+    damaged = run(*asked, "--model", "als")
+    assert damaged.exit_code == 1 and "als cannot be read" in damaged.output and "delete it" in damaged.output
+
+
 def test_plots_without_what_draws_them_are_refused_before_the_work(
     films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
