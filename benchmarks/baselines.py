@@ -13,6 +13,7 @@ trending items, as item-item's lists are.
 
 import json
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,17 +126,42 @@ def markdown(name: str, report: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", f"{asks}; {of_rectools}."])
 
 
-def verdict(report: Mapping[str, Any], metric: str) -> str:
-    """How many times the best of the others' metric the system's is, whether it is short, and whether it is sure."""
+@dataclass(frozen=True)
+class Against:
+    """The system against the best of the others in one metric.
+
+    Attributes:
+        ratio: how many times its metric the system's is.
+        apart: the intervals of the two are.
+        gain: the bounds of the difference on the same asks.
+    """
+
+    best: str
+    ratio: float
+    apart: bool
+    gain: tuple[float, float]
+
+
+def against(report: Mapping[str, Any], metric: str) -> Against:
+    """How the system does against the best of the others."""
     models = report["models"]
     best = max((name for name in models if name != "system"), key=lambda name: float(models[name][metric]))
     ours, theirs = models["system"], models[best]
     ratio = ours[metric] / theirs[metric] if theirs[metric] else float("inf")
     (low, high), (other_low, other_high) = ours[f"{metric}_interval"], theirs[f"{metric}_interval"]
-    apart = "apart" if low > other_high or high < other_low else "overlap"
-    short = f", **short by {1 - ratio:.1%}**" if ratio < 1 else ""
-    low, high = report["gains"][best][f"{metric}_interval"]
-    return f"{ratio:.2f} times {best}{short}; intervals {apart}; on the same asks {low:+.4f} to {high:+.4f}"
+    first, last = report["gains"][best][f"{metric}_interval"]
+    return Against(best, ratio, low > other_high or high < other_low, (first, last))
+
+
+def verdict(report: Mapping[str, Any], metric: str) -> str:
+    """The same in words."""
+    found = against(report, metric)
+    short = f", **short by {1 - found.ratio:.1%}**" if found.ratio < 1 else ""
+    low, high = found.gain
+    return (
+        f"{found.ratio:.2f} times {found.best}{short}; intervals {'apart' if found.apart else 'overlap'}; "
+        f"on the same asks {low:+.4f} to {high:+.4f}"
+    )
 
 
 @click.command()
