@@ -26,6 +26,18 @@ ROOT: Final = Path(__file__).parents[1]
 ML_1M: Final = "ml-1m"
 #: RecTools' HSTU-large, the highest published figures known to us, and HSTU-large of its paper (docs/models.md).
 HIGHEST_HIT_RATE, HIGHEST_NDCG, HSTU_NDCG = 0.3642, 0.2164, 0.1893
+HEAD: Final = """# Claims
+
+What the models must show, and whether they do: all of it measured and written by one command, on public logs.
+
+```
+python -m benchmarks.claims --data DIR --to RESULTS --rectools PYTHON --page docs/claims.md
+```
+
+How each is measured, what was tried, and what lies behind a goal that is missed is told in [models.md](models.md)
+(MovieLens 1M, against others, one epoch) and in [measurements.md](measurements.md) (fine-tuning, new items).
+
+"""
 QUICK_S: Final = 1800.0
 TIMES_THE_BEST: Final = 1.2
 OF_RETRAIN, OF_TIME, FORGOTTEN = 0.98, 0.1, 0.02
@@ -116,18 +128,18 @@ def best_of_all(measured: Measured, log: str) -> Iterator[Row]:
 def fine_tuned(measured: Measured, log: str) -> Iterator[Row]:
     told = measured.report["fine-tune"][log]["system"]
     yield Row(
-        f"NDCG@10 at least {OF_RETRAIN:.0%} of a retrain's",
-        f"{told['of_retrain']:.1%}",
+        f"NDCG@10 at least {_percent(OF_RETRAIN, 0)} of a retrain's",
+        _percent(told["of_retrain"]),
         told["of_retrain"] >= OF_RETRAIN,
     )
     yield Row(
-        f"in at most {OF_TIME:.0%} of its time",
-        "{:.1%} ({:.1f} of {:.1f} s)".format(told["of_time"], *told["seconds"]),
+        f"in at most {_percent(OF_TIME, 0)} of its time",
+        "{} ({:.1f} of {:.1f} s)".format(_percent(told["of_time"]), *told["seconds"]),
         told["of_time"] <= OF_TIME,
     )
     yield Row(
-        f"less than {FORGOTTEN:.0%} of the older part's NDCG@10 lost",
-        "{:.1%} ({:.1%} to {:.1%})".format(told["forgotten"], *told["forgotten_interval"]),
+        f"less than {_percent(FORGOTTEN, 0)} of the older part's NDCG@10 lost",
+        "{} ({} to {})".format(*map(_percent, (told["forgotten"], *told["forgotten_interval"]))),
         told["forgotten"] < FORGOTTEN,
     )
 
@@ -194,6 +206,10 @@ def markdown(measured: Mapping[tuple[str, str], Measured]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{share * 100:.{digits}f} %"
+
+
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes"
 
@@ -215,11 +231,10 @@ def main(data: Path, to: Path, rectools: Path | None, page: Path | None, claims:
                 click.echo(f"measuring {name} on {log}", err=True)
                 measure(CLAIMS[name].command(data, log, of_rectools), place)
             measured[name, log] = Measured(**json.loads(place.read_bytes()))
-    table = markdown(measured)
     if page is None:
-        click.echo(table, nl=False)
+        click.echo(markdown(measured), nl=False)
     else:
-        page.write_text(table)
+        page.write_text(HEAD + markdown(measured))
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ def ours(task: Task, epochs: int) -> dict[str, float]:
         dim=DIM,
         blocks=BLOCKS,
         heads=HEADS,
+        feed=1,
         length=LENGTH,
         stretch=1,
         item_dropout=0.0,

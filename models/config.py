@@ -27,6 +27,7 @@ class SequenceConfig:
         reads: the items' `content`; the `actions` and their strength; the `gaps` between actions; the `times` from each
             action attended to; the `moment` that is asked about (where it is not read, times and waits end with the
             last action); the `trends`, popularity as of the moment; the `user`, by an embedding of the hashed id.
+        feed: the width within the feed-forward layers, in multiples of `dim`; 1 is SASRec's own. (`hstu` has none.)
         length: actions that a query is made of.
         stretch: windows in training are so many times as long.
         item_dropout, user_dropout: share of items, and of users, whose id is hidden in a training step.
@@ -44,6 +45,7 @@ class SequenceConfig:
     dim: int = 64
     blocks: int = 2
     heads: int = 2
+    feed: int = 2
     length: int = 50
     stretch: int = 2
     dropout: float = 0.2
@@ -67,6 +69,8 @@ class SequenceConfig:
             raise ValueError(f"sequence: layers of kind {self.layers} attend to nothing, so they cannot read times")
         if self.loss == "gbce" and self.popular_negatives:
             raise ValueError("sequence: gbce is calibrated for uniform negatives, so popular_negatives has to be 0")
+        if self.feed < 1:
+            raise ValueError(f"sequence: feed must be 1 or more, not {self.feed}")
         _check_share("sequence: popular_negatives", self.popular_negatives)
 
 

@@ -91,7 +91,7 @@ class Known:
 
 
 class Fit(ABC):
-    """A contender that is fitted to what is known, and kept as tables: neither names nor code are in them."""
+    """A contender that is fitted on its own, and kept as tables of numbers."""
 
     @classmethod
     @abstractmethod

@@ -249,8 +249,8 @@ class Pooled(Layer):
 
 
 def _feed(config: SequenceConfig) -> nn.Sequential:
-    dim = config.dim
-    return nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), Dropout(config.dropout), nn.Linear(2 * dim, dim))
+    dim, width = config.dim, config.feed * config.dim
+    return nn.Sequential(nn.Linear(dim, width), nn.GELU(), Dropout(config.dropout), nn.Linear(width, dim))
 
 
 _KINDS: Final[dict[str, Callable[[SequenceConfig], Layer]]] = {

@@ -412,7 +412,18 @@ def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityCon
 
 
 def _same_models(one: TrainingConfig, other: TrainingConfig) -> bool:
-    of_sequence = ("layers", "similarity", "reads", "dim", "blocks", "heads", "length", "temperature", "next_action")
+    of_sequence = (
+        "layers",
+        "similarity",
+        "reads",
+        "dim",
+        "blocks",
+        "heads",
+        "feed",
+        "length",
+        "temperature",
+        "next_action",
+    )
     parts = {"sequence": of_sequence, "towers": ("reads", "similarity", "dim", "hidden", "temperature")}
     return one.slist == other.slist and all(
         getattr(getattr(one, part), name) == getattr(getattr(other, part), name)

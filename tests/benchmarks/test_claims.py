@@ -121,9 +121,17 @@ def test_what_is_measured_is_kept_and_the_rest_is_measured(tmp_path: Path) -> No
     (results / "quick ml-1m.json").write_text(json.dumps(kept))
     again = CliRunner().invoke(claims.main, [*asked, "quick"])
     assert again.exit_code == 0, again.output
-    _, _, row = page.read_text().splitlines()
+    *head, row = page.read_text().splitlines()
+    assert "\n".join(head).startswith(claims.HEAD)
     assert row.startswith("| Leave-one-out, the default configuration | ml-1m |")
     assert row.endswith("| 0.2000 in 1 minutes of one core | yes |")
+
+
+def test_the_page_in_docs_has_every_claim() -> None:
+    page = (claims.ROOT / "docs/claims.md").read_text()
+    assert page.startswith(claims.HEAD)
+    told = {tuple(line.split(" | ")[:2]) for line in page.splitlines() if line.startswith("| ")}
+    assert told >= {(f"| {claim.title}", log) for claim in CLAIMS.values() for log in claim.logs}
 
 
 def test_a_benchmark_is_run_and_what_it_reports_is_kept(tmp_path: Path) -> None:

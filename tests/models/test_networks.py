@@ -130,6 +130,18 @@ def test_layers_that_cannot_read_times_say_so(layers: Any) -> None:
         replace(world.SMALL.sequence, layers=layers, reads=("times",))
 
 
+@pytest.mark.parametrize("layers", ["sasrec", "ligr", "gru", "lstm", "pooled"])
+def test_feed_forward_layers_are_as_wide_as_they_are_told_to_be(layers: Any) -> None:
+    wide = [
+        SequenceModel(9, 32, 1, replace(world.SMALL.sequence, layers=layers, dim=8, blocks=1, feed=feed))
+        for feed in (1, 3)
+    ]
+    sizes = [sum(weight.numel() for weight in network.parameters()) for network in wide]
+    assert sizes[1] - sizes[0] == 2 * (2 * 8) * 8 + 2 * 8, "two matrices and a bias"
+    with pytest.raises(ValueError, match="feed must be 1 or more, not 0"):
+        replace(world.SMALL.sequence, feed=0)
+
+
 def test_negatives_that_cannot_be_had_are_named() -> None:
     for config in (world.SMALL.sequence, world.SMALL.towers):
         with pytest.raises(ValueError, match="popular_negatives is a share, so it must be between 0 and 1"):

@@ -130,9 +130,16 @@ def test_a_fine_tune_without_a_usable_incumbent_is_a_retrain(tmp_path: Path) -> 
     assert outcome.kind == "retrain"
 
 
-def test_towers_that_read_otherwise_are_trained_anew(trained: tuple[Path, Outcome], tmp_path: Path) -> None:
-    towers = replace(world.SMALL.towers, reads=("device",))
-    config = replace(world.SMALL, towers=towers)
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(world.SMALL, towers=replace(world.SMALL.towers, reads=("device",))),
+        replace(world.SMALL, sequence=replace(world.SMALL.sequence, feed=1)),
+    ],
+)
+def test_networks_made_otherwise_are_trained_anew(
+    config: TrainingConfig, trained: tuple[Path, Outcome], tmp_path: Path
+) -> None:
     outcome = run(world.interactions(600), tmp_path / "other", kind="fine-tune", incumbent=trained[0], config=config)
     assert outcome.kind == "retrain"
 
