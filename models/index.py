@@ -21,8 +21,12 @@ Vectors = npt.NDArray[np.float32]
 _BREADTH = 200
 #: Up to so many rows for each that is wanted, numpy finds them in less time than a heap does.
 _SCAN = 100
+#: So few are always searched exactly: centres and codes cannot be learnt from them.
+_FEW = 1_000
 #: How many vectors a list's centre is learnt from, and in how many rounds.
 _PER_LIST, _ROUNDS = 40, 8
+#: Of so many times as many as are wanted, found by codes, the best are taken by the vectors themselves.
+_BY_CODE = 2
 #: Up to so many times the pairs that are wanted, all pairs are multiplied.
 _ALL_PAIRS = 20
 #: So few pairs that the cache holds what is looked up for them.
@@ -37,7 +41,7 @@ class VectorIndex:
     """The `k` rows of greatest inner product with a query.
 
     Attributes:
-        kind: `exact`, `graph` (HNSW) or `lists` (IVF).
+        kind: `exact`, `graph` (HNSW), `lists` (IVF) or `codes` (IVF-PQ).
         built: rows in the FAISS index; those from it on are the overlay.
         recall: share of the exact nearest 10 that the index found when it was built.
     """
@@ -57,13 +61,10 @@ class VectorIndex:
         Raises:
             IndexRefused: not even exact search does, as when the vectors are not finite.
         """
-        kinds = ["lists", "graph", "exact"]
-        if len(vectors) <= config.graph_items:
-            kinds = kinds[1:]
-        if len(vectors) <= config.exact_items:
-            kinds = kinds[-1:]
+        bounds = (max(config.exact_items, _FEW), config.graph_items, config.lists_items)
+        cheapest = next((at for at, bound in enumerate(bounds) if len(vectors) <= bound), len(bounds))
         recall = 0.0
-        for kind in kinds:
+        for kind in reversed(_KINDS[: cheapest + 1]):
             made = cls(kind, _BUILDERS[kind](vectors, seed), vectors, 0.0)
             recall = made.recall = made._measured_recall(queries)
             if recall >= config.recall_floor:
@@ -142,14 +143,17 @@ class VectorIndex:
             wider = self.built / len(rows)  # to come by as many as if all were allowed
             bits = np.packbits(allowed[: self.built], bitorder="little")
             given["sel"] = faiss.IDSelectorBitmap(self.built, faiss.swig_ptr(bits))
-        if self.kind != "exact":
-            queries = np.hstack([queries, np.zeros((len(queries), 1), dtype=np.float32)])
         if self.kind == "graph":
             given["efSearch"] = round(max(_BREADTH, 2 * k) * wider)
-        if self.kind == "lists":
+        if self.kind in ("lists", "codes"):
             given["nprobe"] = min(round(self._index.nprobe * wider), self._index.nlist)
-        _, found = self._index.search(queries, k, params=_PARAMETERS[self.kind](**given))
-        return np.asarray(found)
+        parameters = _PARAMETERS[self.kind](**given)
+        wide = np.pad(queries, ((0, 0), (0, self._index.d - queries.shape[1])))
+        if self.kind != "codes":
+            return np.asarray(self._index.search(wide, k, params=parameters)[1])
+        found = np.asarray(self._index.search(wide, _BY_CODE * k, params=parameters)[1])
+        scores = np.where(found >= 0, np.einsum("qd,qkd->qk", queries, vectors[found]), -np.inf)
+        return np.take_along_axis(found, np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
 
     def _measured_recall(self, queries: Vectors, k: int = 10) -> float:
         queries = queries[:256]
@@ -213,15 +217,32 @@ def _graph(vectors: Vectors, _seed: int) -> Any:
 
 
 def _lists(vectors: Vectors, seed: int) -> Any:
-    lists = int(4 * len(vectors) ** 0.5)
-    dim = vectors.shape[1] + 1
-    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(dim), dim, lists)
-    index.cp.seed, index.cp.niter = seed, _ROUNDS
+    dim, lists = vectors.shape[1] + 1, _list_count(vectors)
+    return _filled(faiss.IndexIVFFlat(faiss.IndexFlatL2(dim), dim, lists), _lifted(vectors), seed)
+
+
+def _codes(vectors: Vectors, seed: int) -> Any:
     lifted = _lifted(vectors)
-    sample = np.random.default_rng(seed).permutation(len(lifted))[: _PER_LIST * lists]
+    lifted = np.pad(lifted, ((0, 0), (0, lifted.shape[1] % 2)))
+    dim = lifted.shape[1]
+    index = faiss.IndexIVFPQ(faiss.IndexFlatL2(dim), dim, _list_count(vectors), dim // 2, 8)  # a byte for two numbers
+    # codes of what is left of a vector in its list want a table for each list, which takes twice the time to search
+    index.by_residual = False
+    index.pq.cp.seed, index.pq.cp.niter = seed, _ROUNDS
+    return _filled(index, lifted, seed)
+
+
+def _list_count(vectors: Vectors) -> int:
+    return int(4 * len(vectors) ** 0.5)
+
+
+def _filled(index: Any, lifted: Vectors, seed: int) -> Any:
+    """Inverted lists that have learnt their centres, with the vectors (n, d) in them."""
+    index.cp.seed, index.cp.niter = seed, _ROUNDS
+    sample = np.random.default_rng(seed).permutation(len(lifted))[: _PER_LIST * index.nlist]
     index.train(lifted[np.sort(sample)])
     index.add(lifted)
-    index.nprobe = max(8, lists // 32)
+    index.nprobe = max(8, index.nlist // 32)
     return index
 
 
@@ -232,9 +253,12 @@ def _lifted(vectors: Vectors) -> Vectors:
     return np.ascontiguousarray(np.hstack([vectors, lift[:, None]]), dtype=np.float32)
 
 
-_BUILDERS = {"exact": _exact, "graph": _graph, "lists": _lists}
+_BUILDERS = {"exact": _exact, "graph": _graph, "lists": _lists, "codes": _codes}
+#: The larger the catalogue, the further along.
+_KINDS: Final = tuple(_BUILDERS)
 _PARAMETERS: Final[dict[str, Any]] = {
     "exact": faiss.SearchParameters,
     "graph": faiss.SearchParametersHNSW,  # type: ignore[attr-defined]
     "lists": faiss.SearchParametersIVF,
+    "codes": faiss.SearchParametersIVF,
 }

@@ -22,6 +22,7 @@ KINDS = pytest.mark.parametrize(
         ("exact", IndexConfig()),
         ("graph", IndexConfig(exact_items=100)),
         ("lists", IndexConfig(exact_items=100, graph_items=100, recall_floor=0.5)),
+        ("codes", IndexConfig(exact_items=100, graph_items=100, lists_items=100, recall_floor=0.5)),
     ],
 )
 
@@ -69,8 +70,22 @@ def test_what_is_not_allowed_is_passed_by_and_takes_no_ones_place(kind: str, con
         assert sum(right) >= (1.0 if kind == "exact" or share < 0.1 else 0.45) * best.size
 
 
+@pytest.mark.parametrize(
+    ("bounds", "kind"),
+    [((2000, 0, 0), "exact"), ((1999, 2000, 0), "graph"), ((1999, 1999, 2000), "lists"), ((1999, 1999, 1999), "codes")],
+)
+def test_the_size_of_the_catalogue_chooses_the_kind(bounds: tuple[int, int, int], kind: str) -> None:
+    assert VectorIndex.build(VECTORS, QUERIES, IndexConfig(*bounds, recall_floor=0.1)).kind == kind
+
+
+@pytest.mark.parametrize("count", [1, 20, 300])
+def test_what_is_too_little_to_learn_centres_of_is_searched_exactly_whatever_is_set(count: int) -> None:
+    index = VectorIndex.build(VECTORS[:count], QUERIES, IndexConfig(0, 0, 0))
+    assert (index.kind, index.recall) == ("exact", 1.0)
+
+
 def test_a_kind_below_the_floor_gives_way_to_a_more_exact_one() -> None:
-    config = IndexConfig(exact_items=100, graph_items=100, recall_floor=0.9999)
+    config = IndexConfig(exact_items=100, graph_items=100, lists_items=100, recall_floor=0.9999)
     assert VectorIndex.build(VECTORS, QUERIES, config).kind in ("graph", "exact")
 
 

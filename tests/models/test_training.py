@@ -12,13 +12,15 @@ import pytest
 
 from models.artefact import MANIFEST, ArtefactError, verify
 from models.blend import Blend
-from models.config import TrainingConfig
+from models.config import IndexConfig, TrainingConfig
 from models.inference.skew import Spread
 from models.interactions import Interactions
 from models.popularity import PopularityConfig
+from models.prequential import popularity_before
 from models.ranking.features import names
 from models.recommender import Recommender
 from models.rehearsal import past_examples
+from models.retrieval import SOURCES
 from models.training import Course, Kind, Outcome, train
 from tests.models import world
 
@@ -121,6 +123,25 @@ def test_a_model_worse_than_the_one_in_service_is_not_promoted(trained: tuple[Pa
     outcome = run(world.interactions(events=4000), tmp_path / "worse", incumbent=out, config=ignorant)
     assert not outcome.promoted
     assert ": -0." in outcome.why
+
+
+def test_a_catalogue_that_is_searched_by_codes_is_trained_kept_and_asked(tmp_path: Path) -> None:
+    log = world.interactions(1500, items=1200)
+    small = replace(world.SMALL.sequence, epochs=1), replace(world.SMALL.towers, epochs=1)
+    index = IndexConfig(exact_items=0, graph_items=0, lists_items=0, recall_floor=0.1)
+    config = replace(world.SMALL, sequence=small[0], towers=small[1], index=index)
+    run(log, tmp_path / "out", config=config)
+    model = Recommender.load(tmp_path / "out")
+    assert model.networks is not None
+    assert model.networks.sequence_index.kind == model.networks.towers_index.kind == "codes"
+    course = Course.over(world.data(log), config, PopularityConfig(), model.item_ids)
+    popularity = popularity_before(log, 1500, PopularityConfig(), 1200)
+    users, allowed = course.histories.before(np.arange(1400, 1440)), np.arange(1200) % 2 == 0
+    ranking = model.rank(users, popularity, allowed=allowed, seen=[np.zeros(0, np.int32)] * 40, n=10)
+    assert allowed[ranking.items].all() and (ranking.items >= 0).all()
+    for bit, source in enumerate(SOURCES):
+        if source.name in ("sequence", "two_tower"):
+            assert (ranking.sources & (1 << bit)).any(), f"{source.name} proposes"
 
 
 def test_a_fine_tune_without_a_usable_incumbent_is_a_retrain(tmp_path: Path) -> None:
