@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import click
 import numpy as np
@@ -41,6 +41,7 @@ IN_HINDSIGHT: Final[Mapping[str, Metric]] = dict(zip(METRICS, (list_metrics.reca
 class OneList:
     """The same for everybody, less what each has seen: the items of the highest scores (items,)."""
 
+    never_lags: ClassVar[bool] = True
     scores: npt.NDArray[np.float32]
 
     def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:

@@ -1,7 +1,8 @@
 """The contenders of an evaluation: whatever can make lists out of what was known, the system among them.
 
 All see the same asks. Those that learn event by event never lag; the others know what they were trained on, and of the
-user who asks also what came since. The system and its networks are parts of an artefact; the others are fits of their
+user who asks also what came since, popularity being up to a stride of events old, as a served list is older than the
+event as well. The system and its networks are parts of an artefact; the others are fits of their
 own, kept as tables.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +55,14 @@ class Asks:
 
 
 class Contender(Protocol):
-    """What can make lists."""
+    """What can make lists.
+
+    Attributes:
+        never_lags: each ask is met after every event before it; else those of a stride are met together.
+    """
+
+    @property
+    def never_lags(self) -> bool: ...
 
     def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
         """Take in rows of the log, which come after all it knows."""
@@ -92,6 +100,8 @@ class Known:
 
 class Fit(ABC):
     """A contender that is fitted on its own, and kept as tables of numbers."""
+
+    never_lags: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -142,6 +152,7 @@ class System:
         start: the model has not learnt from the log's rows from this one on.
     """
 
+    never_lags: ClassVar[bool] = False
     model: Recommender
     likes: Likes
     start: int
@@ -165,6 +176,7 @@ class System:
 class NetworkAlone:
     """One of the networks alone, with the popularity as of the asks."""
 
+    never_lags: ClassVar[bool] = False
     model: Recommender
     name: str
 

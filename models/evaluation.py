@@ -10,7 +10,7 @@ interaction counts alike, as in the published tables, and the sequence model is 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ from models.folds import Fold, Protocol, folds
 from models.interactions import Interactions
 from models.metrics import bootstrap_interval
 from models.popularity import PopularityConfig
-from models.prequential import popularity_before, strides
+from models.prequential import one_by_one, popularity_before, strides
 from models.training import Course, TrainingData
 
 #: The models that can be evaluated, in the order of the table.
@@ -145,17 +145,23 @@ class Answers:
     keys: npt.NDArray[np.int32]
 
 
-def _asked(course: Course, fold: Fold, config: PopularityConfig) -> Iterator[tuple[Rows, Asks]]:
-    """The asks, some at a time, with what is known as of each; popularity is that of the split, or moves on."""
+def _asked(course: Course, fold: Fold, config: PopularityConfig, *, singly: bool) -> Iterator[tuple[Rows, Asks]]:
+    """The asks, some at a time, with what is known as of each; popularity is that of the split, or moves on.
+
+    Args:
+        singly: where it moves on, it does so ask by ask, not in strides.
+    """
     log, histories = course.histories.log, course.histories
-    wanted = np.zeros(len(log), dtype=bool)
-    wanted[fold.asks] = True
     popularity = popularity_before(log, fold.begin, config, len(course.items))
-    walk = (
-        strides(log, wanted, fold.begin, fold.stop, popularity)
-        if fold.moving
-        else np.array_split(fold.asks, max(1, len(fold.asks) // 64))
-    )
+    walk: Iterable[Rows]
+    if not fold.moving:
+        walk = np.array_split(fold.asks, max(1, len(fold.asks) // 64))
+    elif singly:
+        walk = one_by_one(log, fold.asks, fold.begin, popularity)
+    else:
+        wanted = np.zeros(len(log), dtype=bool)
+        wanted[fold.asks] = True
+        walk = strides(log, wanted, fold.begin, fold.stop, popularity)
     known = np.arange(len(log)) if fold.moving else _first_rows(log, fold.start)[log.user]
     for rows in walk:
         if len(rows):
@@ -176,7 +182,7 @@ def answers(asked: Contender, name: str, course: Course, fold: Fold, config: Pop
     relevant_of = dict(zip(fold.asks.tolist(), fold.relevant, strict=True))
     known = fold.begin
     lists, hits, probabilities, catalogue, warm = [], [], [], [], []
-    for rows, asks in _asked(course, fold, config):
+    for rows, asks in _asked(course, fold, config, singly=asked.never_lags):
         if fold.moving:
             asked.follow(log, fold.between(known, int(rows[0])))
             known = int(rows[0])

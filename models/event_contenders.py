@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,8 @@ def best_half_life(course: Course, fold: Fold) -> float:
 
 class Trending(Fit):
     """What is trending; before it come the lists of another baseline, if there is one."""
+
+    never_lags: ClassVar[bool] = True
 
     def __init__(self, trending: DecayedTrending, first: Baseline | None = None) -> None:
         self.trending = trending
@@ -103,6 +105,8 @@ class SegmentTrending(Fit):
         segments: (users of the log, P) which segments each user is in; 0 is everybody's and pads.
         positives: float64 (segments, items) decayed counts, as of `landmark` in ms.
     """
+
+    never_lags: ClassVar[bool] = True
 
     def __init__(
         self, half_life_s: float, segments: npt.NDArray[np.int64], positives: npt.NDArray[np.float64], landmark: int = 0

@@ -1,6 +1,7 @@
 """The prequential walk: each event is met with what was known before it, then learnt from (Dawid, 1984).
 
-Popularity moves on in small strides, not after every event, as a served list is a little older than the event as well.
+Models meet it in small strides, not after every event, as a served list is a little older than the event as well; what
+is to be compared with them at its best is met one by one.
 """
 
 from __future__ import annotations
@@ -53,6 +54,14 @@ def strides(
         if len(rows):
             yield rows
         _count(popularity, log, left, min(left + STRIDE * every, stop))
+
+
+def one_by_one(log: Interactions, rows: Rows, start: int, popularity: Popularity) -> Iterator[Rows]:
+    """Give each of `rows`, ascending, once `popularity`, which is as of row `start`, has counted all before it."""
+    for row in rows.tolist():
+        _count(popularity, log, start, row)
+        start = row
+        yield np.array([row])
 
 
 def ranks_in_lists(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from models.alone import quick
@@ -14,10 +16,12 @@ from models.classics import DecayedTrending
 from models.config import Reading, TrainingConfig
 from models.contenders import Asks, Contender, Floats, Items
 from models.evaluation import MODELS, answers, evaluate
-from models.event_contenders import Trending
+from models.event_contenders import ItemItemFirst, Trending
 from models.fits import KINDS, Fits
 from models.folds import PROTOCOLS, Fold, folds
+from models.interactions import Interactions
 from models.popularity import PopularityConfig
+from models.prequential import STRIDE
 from models.training import Course
 from tests.models import world
 
@@ -190,6 +194,48 @@ def test_who_asks_at_a_split_is_known_as_of_the_split(protocol: str) -> None:
             before = log.item[: fold.start][log.user[: fold.start] == user]
             np.testing.assert_array_equal(seen, before)
         assert (asks.users.ts < log.ts[fold.start]).all()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("protocol", ["prequential", "loo"])
+def test_what_learns_event_by_event_has_met_every_event_before_each_ask_and_no_other(
+    protocol: str, exact: bool
+) -> None:
+    behind: list[int] = []
+
+    def maker(course: Course, fold: Fold, _half_life_s: float) -> Contender:
+        class Listening(ItemItemFirst):
+            never_lags = exact
+            met: ClassVar[list[int]] = []
+
+            def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
+                self.met.extend(rows.tolist())
+                super().follow(log, rows)
+
+            def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
+                for code in asks.codes.tolist():
+                    row = next(remaining)
+                    assert log.user[row] == code
+                    known = fold.between(0, row).tolist()
+                    assert self.met == known[: len(self.met)]
+                    behind.append(len(known) - len(self.met))
+                assert exact or len(asks.codes) <= STRIDE
+                return super().lists(asks, n)
+
+        log, remaining = course.histories.log, iter(fold.asks.tolist())
+        return Listening(DecayedTrending(86_400.0)).caught_up(log, fold)
+
+    report = evaluate(
+        world.data(world.interactions(1000)),
+        world.SMALL,
+        popularity=PopularityConfig(),
+        protocol=protocol,  # type: ignore[arg-type]
+        models=("trending",),
+        others={"listening": maker},
+        progress=lambda _stage, _done: None,
+    )
+    assert len(behind) == report["asks"] > 0
+    assert max(behind) == 0 if exact else 0 < max(behind) < STRIDE
 
 
 def test_a_model_that_does_not_exist_is_named_with_those_that_do() -> None:
