@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from models.alone import quick
 from models.classics import DecayedTrending
 from models.config import Reading, TrainingConfig
 from models.contenders import Asks, Contender, Floats, Items
-from models.evaluation import MODELS, answers, evaluate
+from models.evaluation import MODELS, Maker, answers, evaluate
 from models.event_contenders import ItemItemFirst, Trending
 from models.fits import KINDS, Fits
 from models.folds import PROTOCOLS, Fold, folds
@@ -165,6 +165,19 @@ def test_the_order_in_which_items_are_described_changes_no_metric(protocol: str)
         assert found[1][name]["recall_at_10"] == pytest.approx(metrics["recall_at_10"], abs=0.05), name
 
 
+def listened_to(maker: Maker, protocol: str, log: Interactions) -> dict[str, Any]:
+    """The report of an evaluation in which a contender listens."""
+    return evaluate(
+        world.data(log),
+        world.SMALL,
+        popularity=PopularityConfig(),
+        protocol=protocol,  # type: ignore[arg-type]
+        models=("trending",),
+        others={"listening": maker},
+        progress=lambda _stage, _done: None,
+    )
+
+
 @pytest.mark.parametrize("protocol", ["temporal", "rolling"])
 def test_who_asks_at_a_split_is_known_as_of_the_split(protocol: str) -> None:
     asked: list[tuple[Fold, Asks]] = []
@@ -178,15 +191,7 @@ def test_who_asks_at_a_split_is_known_as_of_the_split(protocol: str) -> None:
         return Listening(DecayedTrending(86_400.0)).caught_up(course.histories.log, fold)
 
     log = world.interactions(1000)
-    report = evaluate(
-        world.data(log),
-        world.SMALL,
-        popularity=PopularityConfig(),
-        protocol=protocol,  # type: ignore[arg-type]
-        models=("trending",),
-        others={"listening": maker},
-        progress=lambda _stage, _done: None,
-    )
+    report = listened_to(maker, protocol, log)
     assert list(report["models"]) == ["trending", "listening"]
     assert sum(len(asks.codes) for _, asks in asked) == report["asks"] > 0
     for fold, asks in asked:
@@ -225,15 +230,7 @@ def test_what_learns_event_by_event_has_met_every_event_before_each_ask_and_no_o
         log, remaining = course.histories.log, iter(fold.asks.tolist())
         return Listening(DecayedTrending(86_400.0)).caught_up(log, fold)
 
-    report = evaluate(
-        world.data(world.interactions(1000)),
-        world.SMALL,
-        popularity=PopularityConfig(),
-        protocol=protocol,  # type: ignore[arg-type]
-        models=("trending",),
-        others={"listening": maker},
-        progress=lambda _stage, _done: None,
-    )
+    report = listened_to(maker, protocol, world.interactions(1000))
     assert len(behind) == report["asks"] > 0
     assert max(behind) == 0 if exact else 0 < max(behind) < STRIDE
 
