@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import click
 import numpy as np
@@ -23,10 +23,9 @@ from benchmarks.baselines import METRICS
 from benchmarks.claims import TIMES_THE_BEST
 from benchmarks.models import SETS, Log, tell
 from models import list_metrics
-from models.contenders import Asks, Floats, Items, best_of
+from models.contenders import Asks, Contender, Floats, Items, best_of
 from models.evaluation import LIST, evaluate
 from models.folds import Fold
-from models.interactions import Interactions
 from models.threads import use_threads
 from models.training import Course
 from streams.settings import Settings
@@ -38,14 +37,10 @@ IN_HINDSIGHT: Final[Mapping[str, Metric]] = dict(zip(METRICS, (list_metrics.reca
 
 
 @dataclass(frozen=True)
-class OneList:
+class OneList(Contender):
     """The same for everybody, less what each has seen: the items of the highest scores (items,)."""
 
-    never_lags: ClassVar[bool] = True
     scores: npt.NDArray[np.float32]
-
-    def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
-        """It knows what comes already."""
 
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
         return best_of(np.tile(self.scores, (len(asks.codes), 1)), asks, n), None

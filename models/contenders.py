@@ -2,8 +2,7 @@
 
 All see the same asks. Those that learn event by event never lag; the others know what they were trained on, and of the
 user who asks also what came since, popularity being up to a stride of events old, as a served list is older than the
-event as well. The system and its networks are parts of an artefact; the others are fits of their
-own, kept as tables.
+event as well. The system and its networks are parts of an artefact; the others are fits of their own, kept as tables.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -54,19 +53,20 @@ class Asks:
     allowed: npt.NDArray[np.bool_]
 
 
-class Contender(Protocol):
+class Contender(ABC):
     """What can make lists.
 
     Attributes:
-        never_lags: each ask is met after every event before it; else those of a stride are met together.
+        event_by_event: each ask is met after every event before it; else those of a stride are met together.
     """
 
-    @property
-    def never_lags(self) -> bool: ...
+    event_by_event: ClassVar[bool] = False
 
     def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
-        """Take in rows of the log, which come after all it knows."""
+        """Take in rows of the log, which come after all it knows; it stays as it is, if it does not say otherwise."""
+        return
 
+    @abstractmethod
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
         """For each user the best items (B, n), padded with -1, and what it says of their probabilities."""
 
@@ -98,28 +98,18 @@ class Known:
         return replace(self.data, interactions=self.data.interactions.rows(self.fold.training))
 
 
-class Fit(ABC):
+class Fit(Contender):
     """A contender that is fitted on its own, and kept as tables of numbers."""
-
-    never_lags: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
     def fitted(cls, known: Known) -> Self:
         """Learn what lies before `known.fold.begin`."""
 
-    def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
-        """As old as its fit, if it does not say otherwise."""
-        return
-
     def caught_up(self, log: Interactions, fold: Fold) -> Self:
         """Itself, having followed all that a fold lets it know before the first one asks."""
         self.follow(log, fold.between(0, fold.begin))
         return self
-
-    @abstractmethod
-    def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
-        """See `Contender`."""
 
     @abstractmethod
     def tables(self) -> dict[str, npt.NDArray[Any]]:
@@ -145,14 +135,13 @@ class Fit(ABC):
 
 
 @dataclass
-class System:
+class System(Contender):
     """The whole stack: all sources, the blend and the ranker.
 
     Attributes:
         start: the model has not learnt from the log's rows from this one on.
     """
 
-    never_lags: ClassVar[bool] = False
     model: Recommender
     likes: Likes
     start: int
@@ -173,15 +162,11 @@ class System:
 
 
 @dataclass
-class NetworkAlone:
+class NetworkAlone(Contender):
     """One of the networks alone, with the popularity as of the asks."""
 
-    never_lags: ClassVar[bool] = False
     model: Recommender
     name: str
-
-    def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
-        """As the system."""
 
     def lists(self, asks: Asks, n: int) -> tuple[Items, Floats | None]:
         networks = self.model.networks

@@ -145,18 +145,20 @@ class Answers:
     keys: npt.NDArray[np.int32]
 
 
-def _asked(course: Course, fold: Fold, config: PopularityConfig, *, singly: bool) -> Iterator[tuple[Rows, Asks]]:
+def _asked(
+    course: Course, fold: Fold, config: PopularityConfig, *, event_by_event: bool
+) -> Iterator[tuple[Rows, Asks]]:
     """The asks, some at a time, with what is known as of each; popularity is that of the split, or moves on.
 
     Args:
-        singly: where it moves on, it does so ask by ask, not in strides.
+        event_by_event: where it moves on, it has counted all before each ask; else it does so in strides.
     """
     log, histories = course.histories.log, course.histories
     popularity = popularity_before(log, fold.begin, config, len(course.items))
     walk: Iterable[Rows]
     if not fold.moving:
         walk = np.array_split(fold.asks, max(1, len(fold.asks) // 64))
-    elif singly:
+    elif event_by_event:
         walk = one_by_one(log, fold.asks, fold.begin, popularity)
     else:
         wanted = np.zeros(len(log), dtype=bool)
@@ -182,7 +184,7 @@ def answers(asked: Contender, name: str, course: Course, fold: Fold, config: Pop
     relevant_of = dict(zip(fold.asks.tolist(), fold.relevant, strict=True))
     known = fold.begin
     lists, hits, probabilities, catalogue, warm = [], [], [], [], []
-    for rows, asks in _asked(course, fold, config, singly=asked.never_lags):
+    for rows, asks in _asked(course, fold, config, event_by_event=asked.event_by_event):
         if fold.moving:
             asked.follow(log, fold.between(known, int(rows[0])))
             known = int(rows[0])

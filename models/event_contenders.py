@@ -47,7 +47,7 @@ def best_half_life(course: Course, fold: Fold) -> float:
 class Trending(Fit):
     """What is trending; before it come the lists of another baseline, if there is one."""
 
-    never_lags: ClassVar[bool] = True
+    event_by_event: ClassVar[bool] = True
 
     def __init__(self, trending: DecayedTrending, first: Baseline | None = None) -> None:
         self.trending = trending
@@ -106,7 +106,7 @@ class SegmentTrending(Fit):
         positives: float64 (segments, items) decayed counts, as of `landmark` in ms.
     """
 
-    never_lags: ClassVar[bool] = True
+    event_by_event: ClassVar[bool] = True
 
     def __init__(
         self, half_life_s: float, segments: npt.NDArray[np.int64], positives: npt.NDArray[np.float64], landmark: int = 0

@@ -210,7 +210,7 @@ def test_what_learns_event_by_event_has_met_every_event_before_each_ask_and_no_o
 
     def maker(course: Course, fold: Fold, _half_life_s: float) -> Contender:
         class Listening(ItemItemFirst):
-            never_lags = exact
+            event_by_event = exact
             met: ClassVar[list[int]] = []
 
             def follow(self, log: Interactions, rows: npt.NDArray[np.int64]) -> None:
