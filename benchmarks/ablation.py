@@ -22,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.tables import table
 from models.metrics import bootstrap_interval, gains, hits, ranks_of
 from models.popularity import Popularity
 from models.prequential import popularity_before, strides
@@ -202,32 +203,38 @@ def count_segments(
 
 def markdown(result: dict[str, Any]) -> str:
     """One data set's tables."""
-    table = result["variants"]
-    apart = {name: found for name, found in table.items() if not name.startswith(_DIVERSITY)}
-    lines = [
-        f"{result['dataset']}, {result['events']:,} lists of {LIST} a variant",
-        "",
-        "| pipeline | recall@10 (95 %) | ndcg@10 | of the full one's |",
-        "| --- | --- | --- | --- |",
+    found = result["variants"]
+    of_pipelines = [
+        (
+            name,
+            f"{v['recall_at_10']:.4f} ({v['recall_low']:.4f} to {v['recall_high']:.4f})",
+            f"{v['ndcg_at_10']:.4f}",
+            f"{v['ndcg_at_10'] / found[FULL]['ndcg_at_10']:.1%}",
+        )
+        for name, v in found.items()
+        if not name.startswith(_DIVERSITY)
     ]
-    lines += [
-        f"| {name} | {v['recall_at_10']:.4f} ({v['recall_low']:.4f} to {v['recall_high']:.4f}) | {v['ndcg_at_10']:.4f} "
-        f"| {v['ndcg_at_10'] / table[FULL]['ndcg_at_10']:.1%} |"
-        for name, v in apart.items()
-    ]
-    lines += [
-        "",
-        "| re-ranking for diversity | ndcg@10 | of that without | intra-list similarity | coverage |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {name.removeprefix(_DIVERSITY)} | {v['ndcg_at_10']:.4f} "
-        f"| {v['ndcg_at_10'] / table[PLAIN]['ndcg_at_10']:.1%} | {v['intra_list_similarity']:.3f} "
-        f"| {v['coverage']:.1%} |"
-        for name, v in table.items()
+    of_diversity = [
+        (
+            name.removeprefix(_DIVERSITY),
+            f"{v['ndcg_at_10']:.4f}",
+            f"{v['ndcg_at_10'] / found[PLAIN]['ndcg_at_10']:.1%}",
+            f"{v['intra_list_similarity']:.3f}",
+            f"{v['coverage']:.1%}",
+        )
+        for name, v in found.items()
         if name == PLAIN or name.startswith(_DIVERSITY)
     ]
-    return "\n".join(lines)
+    return "\n\n".join(
+        [
+            f"{result['dataset']}, {result['events']:,} lists of {LIST} a variant",
+            table(("pipeline", "recall@10 (95 %)", "ndcg@10", "of the full one's"), of_pipelines),
+            table(
+                ("re-ranking for diversity", "ndcg@10", "of that without", "intra-list similarity", "coverage"),
+                of_diversity,
+            ),
+        ]
+    )
 
 
 def told(text: str) -> None:

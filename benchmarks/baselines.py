@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from benchmarks.models import SETS, Log, interval, tell
 from benchmarks.sasrec import Fit, Fitted, Likes, fitted
+from benchmarks.tables import table
 from models.classics import DecayedTrending
 from models.evaluation import DEPTH, evaluate
 from models.event_contenders import Trending
@@ -118,12 +119,11 @@ def markdown(name: str, report: Mapping[str, Any]) -> str:
     rows = [(model, *(interval(told, metric) for metric in METRICS)) for model, told in models.items()]
     rows.append(("**system / best of the others**", *(verdict(report, metric) for metric in METRICS)))
     head = (name, "recall@10 (95 %)", "ndcg@10 (95 %)")
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
     epochs = ", ".join(str(fit["epochs"]) for fit in report["fits"])
     of_rectools = f"RecTools' SASRec stopped after {epochs} epochs" if epochs else "RecTools' SASRec was left out"
     splits = len(report["trending_half_life_s"])
     asks = f"{report['asks']:,} asks at {splits} split{'s' if splits > 1 else ''}"
-    return "\n".join([*lines, "", f"{asks}; {of_rectools}."])
+    return f"{table(head, rows)}\n\n{asks}; {of_rectools}."
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import click
 
 from benchmarks.baselines import METRICS, SASREC, against, verdict
 from benchmarks.models import SETS, interval
+from benchmarks.tables import table
 
 ROOT: Final = Path(__file__).parents[1]
 ML_1M: Final = "ml-1m"
@@ -197,13 +198,13 @@ def measure(command: Sequence[str], place: Path) -> None:
 
 def markdown(measured: Mapping[tuple[str, str], Measured]) -> str:
     """The table of what was measured, by claim and log."""
-    lines = ["| what | log | goal | measured | holds |", "| --- | --- | --- | --- | --- |"]
-    for (name, log), outcome in measured.items():
-        claim = CLAIMS[name]
-        for row in claim.rows(outcome, log):
-            holds = {True: "yes", False: "**no**", None: ""}[row.holds]
-            lines.append(f"| {claim.title} | {log} | {row.goal} | {row.measured} | {holds} |")
-    return "\n".join(lines) + "\n"
+    said = {True: "yes", False: "**no**", None: ""}
+    rows = [
+        (CLAIMS[name].title, log, row.goal, row.measured, said[row.holds])
+        for (name, log), outcome in measured.items()
+        for row in CLAIMS[name].rows(outcome, log)
+    ]
+    return table(("what", "log", "goal", "measured", "holds"), rows) + "\n"
 
 
 def _percent(share: float, digits: int = 1) -> str:

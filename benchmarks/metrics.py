@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmarks.tables import table
 from models import list_metrics as lm
 
 K = 10
@@ -53,9 +54,11 @@ def main(rectools: Path, users: int, catalogue: int, seed: int) -> None:
         with np.load(taken) as answer:
             theirs = dict(answer)
     furthest = {name: float(np.abs(values - theirs[name]).max()) for name, values in ours.items()}
-    print("| metric | ours, mean | RecTools', mean | furthest apart |\n| --- | --- | --- | --- |")
-    for name, values in ours.items():
-        print(f"| {name} | {values.mean():.6f} | {theirs[name].mean():.6f} | {furthest[name]:.1e} |")
+    rows = [
+        (name, f"{values.mean():.6f}", f"{theirs[name].mean():.6f}", f"{furthest[name]:.1e}")
+        for name, values in ours.items()
+    ]
+    print(table(("metric", "ours, mean", "RecTools', mean", "furthest apart"), rows))
     if max(furthest.values()) > TOLERANCE:
         raise SystemExit(f"{max(furthest, key=lambda name: furthest[name])} is not what RecTools has")
 

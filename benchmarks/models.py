@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.tables import table
 from models import list_metrics
 from models.blend import Blend
 from models.classics import DecayedTrending
@@ -349,8 +350,7 @@ def markdown(claim: str, results: Mapping[str, Any]) -> str:
             for name, models in results.items()
             for model, r in models.items()
         ]
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
-    return "\n".join(lines)
+    return table(head, rows)
 
 
 def interval(told: Mapping[str, Any], metric: str) -> str:

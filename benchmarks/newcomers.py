@@ -22,6 +22,7 @@ import numpy.typing as npt
 from benchmarks.baselines import METRICS
 from benchmarks.claims import TIMES_THE_BEST
 from benchmarks.models import SETS, Log, tell
+from benchmarks.tables import table
 from models import list_metrics
 from models.contenders import Asks, Contender, Floats, Items, best_of
 from models.evaluation import LIST, evaluate
@@ -118,20 +119,20 @@ def markdown(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
         "known users' lists would have to be better",
         "were newcomers' the best in hindsight",
     )
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-    for name, told in results.items():
-        for metric, of in told.items():
-            cells = (
-                name,
-                f"{of['newcomers']:.0%}",
-                metric.replace("_at_", "@"),
-                f"{of['best_of_newcomers']:.4f}",
-                f"{of['hindsight']:.4f} ({of['hindsight'] / of['best_of_newcomers']:.2f} times)",
-                f"{of['needed']:.2f} times",
-                f"{of['needed_in_hindsight']:.2f} times",
-            )
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [
+        (
+            name,
+            f"{of['newcomers']:.0%}",
+            metric.replace("_at_", "@"),
+            f"{of['best_of_newcomers']:.4f}",
+            f"{of['hindsight']:.4f} ({of['hindsight'] / of['best_of_newcomers']:.2f} times)",
+            f"{of['needed']:.2f} times",
+            f"{of['needed_in_hindsight']:.2f} times",
+        )
+        for name, told in results.items()
+        for metric, of in told.items()
+    ]
+    return table(head, rows)
 
 
 @click.command()

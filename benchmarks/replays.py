@@ -11,6 +11,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import table
+
 SETS = ("kuairand-pure", "movietweetings-100k", "ml-latest-small")
 
 
@@ -28,10 +30,10 @@ def main() -> None:
             report = ["--report", str(given.reports / f"{name}.json")]
             subprocess.run([sys.executable, "-m", "serving.cli", *replay, *report], check=True)
     reports = [json.loads((given.reports / f"{name}.json").read_text()) for name in given.names]
-    print(table(reports), course(reports), sep="\n\n")
+    print(outcomes(reports), course(reports), sep="\n\n")
 
 
-def table(reports: list[dict[str, Any]]) -> str:
+def outcomes(reports: list[dict[str, Any]]) -> str:
     """The reports as a Markdown table."""
     head = (
         "log",
@@ -47,7 +49,7 @@ def table(reports: list[dict[str, Any]]) -> str:
         "freshness p50 / p95 / p99",
         "events/s",
     )
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    rows = []
     for r in reports:
         gain, fresh = r["recall_gain"], r["freshness_ms"]
         promoted = sum(model["promoted"] for model in r["model_versions"])
@@ -65,8 +67,8 @@ def table(reports: list[dict[str, Any]]) -> str:
             f"{fresh['p50']:.0f} / {fresh['p95']:.0f} / {fresh['p99']:.0f} ms",
             f"{r['events_per_s']:,.0f}",
         )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return table(head, rows)
 
 
 def course(reports: list[dict[str, Any]]) -> str:
@@ -79,15 +81,11 @@ def course(reports: list[dict[str, Any]]) -> str:
         for report in reports
     ]
     longest = max((report["by_events"] for report in reports), key=len)
-    lines = [
-        f"| events from | {' | '.join(report['dataset'] for report in reports)} |",
-        f"|{' --- |' * (1 + len(reports))}",
-        *(
-            f"| {stretch['from'] // 1000}k | {' | '.join(cells)} |"
-            for stretch, cells in zip(longest, zip_longest(*recalls, fillvalue=""), strict=True)
-        ),
+    rows = [
+        (f"{stretch['from'] // 1000}k", *cells)
+        for stretch, cells in zip(longest, zip_longest(*recalls, fillvalue=""), strict=True)
     ]
-    return "\n".join(lines)
+    return table(("events from", *(report["dataset"] for report in reports)), rows)
 
 
 if __name__ == "__main__":
