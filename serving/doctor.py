@@ -135,7 +135,8 @@ def _artefacts(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "artefacts",
             "warning",
-            f"no model yet: lists are what trends and goes together until {settings.training.first_events:,} events",
+            "no model in service: lists are what trends and goes together; "
+            f"the first is trained at {settings.training.first_events:,} events, and serves if it is no worse",
         )
         return
     try:
