@@ -22,7 +22,7 @@ TRIPS = 200
 
 async def measure(target: KafkaTarget, marks: list[int]) -> None:
     producer = AIOKafkaProducer(acks="all", **target.aiokafka_options())
-    consumer = AIOKafkaConsumer(enable_auto_commit=False, **target.aiokafka_options())
+    consumer = AIOKafkaConsumer(**target.consumer_options())
     await producer.start()
     await consumer.start()
     partition = TopicPartition(TOPIC, 0)

@@ -95,7 +95,7 @@ def batches(topic: str, rows: Sequence[tuple[str, bytes]]) -> Iterator[RecordBat
             ConsumerRecord(topic, 0, start + at, now, 1, key.encode(), value, None, len(key), len(value), ())
             for at, (key, value) in enumerate(rows[start : start + _BATCH])
         ]
-        yield RecordBatch(topic, 0, records, len(rows))
+        yield RecordBatch(topic, 0, records)
 
 
 async def fill(settings: Settings, dataset: Dataset, store: Store, catalogue: Catalogue) -> dict[str, Cause]:

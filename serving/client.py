@@ -134,7 +134,7 @@ def follow(
         KafkaError: no broker answers there, or there is no such topic.
     """
     topic = TopicNames.under(topic_prefix).recommendations
-    consumer = KafkaConsumer(enable_auto_commit=False, **KafkaTarget.parse(broker_url).kafka_python_options())
+    consumer = KafkaConsumer(**KafkaTarget.parse(broker_url).consumer_options())
     try:
         numbers = consumer.partitions_for_topic(topic)
         if not numbers:

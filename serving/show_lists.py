@@ -41,8 +41,7 @@ async def _show(settings: Settings, user: str, out: Console, *, follow: bool, as
 
 async def _follow(settings: Settings, user: str, out: Console, *, after: int, as_json: bool) -> None:
     topic = TopicNames.under(settings.topic_prefix).recommendations
-    options = settings.kafka.aiokafka_options()
-    consumer = AIOKafkaConsumer(topic, auto_offset_reset="earliest", **options)
+    consumer = AIOKafkaConsumer(topic, auto_offset_reset="earliest", **settings.kafka.consumer_options())
     await consumer.start()
     try:
         async for record in consumer:

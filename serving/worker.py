@@ -6,7 +6,6 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import numpy as np
 from faust.types import StreamT
@@ -37,7 +36,8 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
     store = Store(settings)
     catalogue = Catalogue(store)
     dead_letters = app.topic(names.dead_letters, key_serializer="raw", value_serializer="raw")
-    owed: Any = app.channel(maxsize=4)
+    # a queue of our own: Faust empties its channels at a rebalance, and what is owed would wait for ever
+    owed: asyncio.Queue[Owed] = asyncio.Queue(maxsize=4)
     status = WorkerStatus(f"{WORKER}{socket.gethostname()}:{os.getpid()}", started_at=time.time())
 
     async def publish(user_id: str, payload: bytes | None) -> Awaitable[object]:
@@ -68,11 +68,13 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
         room = asyncio.Semaphore(IN_FLIGHT)
 
         async def apply(reads: Reads, acknowledge: Callable[[], object]) -> None:
-            done = await ingest(reads, logs[names.events], store, lanes[reads.batch.partition])
-            status.applied += done.applied
-            status.copies += done.copies
-            await settle(Owed(acknowledge, causes=done.causes, pending=await bury(done.dead)))
-            room.release()
+            try:
+                done = await ingest(reads, logs[names.events], store, lanes[reads.batch.partition])
+                status.applied += done.applied
+                status.copies += done.copies
+                await settle(Owed(acknowledge, causes=done.causes, pending=await bury(done.dead)))
+            finally:
+                room.release()
 
         async with asyncio.TaskGroup() as group:
             async for batch, acknowledge in batches(stream):
@@ -91,14 +93,13 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
             changed, erased, dead = await keep_users(batch, logs[names.users], store, settings)
             await settle(Owed(acknowledge, dict.fromkeys(changed), erased, await bury(dead)))
 
-    @app.agent(owed, name="refresh")
-    async def refresh(stream: StreamT[Owed]) -> None:
-        queue: asyncio.Queue[Owed] = getattr(stream, "channel").queue  # noqa: B009 - Faust's type hides it
+    @app.task
+    async def refresh() -> None:
         async with asyncio.TaskGroup() as tasks:
-            async for first in stream:
-                waiting = [first]
-                while not queue.empty():
-                    waiting.append(queue.get_nowait())
+            while True:
+                waiting = [await owed.get()]
+                while not owed.empty():
+                    waiting.append(owed.get_nowait())
                 await refresher.settle(waiting, tasks)
 
     @app.task

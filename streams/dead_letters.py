@@ -41,7 +41,7 @@ def read(settings: Settings) -> Iterator[DeadLetter]:
         KafkaTimeoutError: the broker has letters and does not give them.
     """
     topic = TopicNames.under(settings.topic_prefix).dead_letters
-    consumer = KafkaConsumer(enable_auto_commit=False, **settings.kafka.kafka_python_options())
+    consumer = KafkaConsumer(**settings.kafka.consumer_options())
     try:
         partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or set())]
         consumer.assign(partitions)

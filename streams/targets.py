@@ -171,6 +171,13 @@ class KafkaTarget:
         """Keyword arguments for kafka-python's clients, which go by the names of aiokafka's."""
         return self.aiokafka_options()
 
+    def consumer_options(self) -> dict[str, Any]:
+        """Keyword arguments for the consumers of both libraries that read without a group.
+
+        They see committed transactions only: an event of an aborted one never happened.
+        """
+        return self.aiokafka_options() | {"enable_auto_commit": False, "isolation_level": "read_committed"}
+
 
 @dataclass(frozen=True)
 class RedisTarget:

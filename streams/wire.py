@@ -45,13 +45,8 @@ class Wire:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.names = TopicNames.under(settings.topic_prefix)
-        options = settings.kafka.aiokafka_options()
-        self.producer = AIOKafkaProducer(acks="all", **options)
-        self._consumer = AIOKafkaConsumer(
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            **options,
-        )
+        self.producer = AIOKafkaProducer(acks="all", **settings.kafka.aiokafka_options())
+        self._consumer = AIOKafkaConsumer(auto_offset_reset="earliest", **settings.kafka.consumer_options())
         self.store = Store(settings)
         self.started_ms = int(time.time() * 1000)
         self.lists: dict[str, Recommendations] = {}

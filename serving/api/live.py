@@ -243,7 +243,7 @@ class Live:
                 await asyncio.sleep(_RETRY_S)
 
     async def _hear_lists(self) -> None:
-        consumer = AIOKafkaConsumer(enable_auto_commit=False, **self.settings.kafka.aiokafka_options())
+        consumer = AIOKafkaConsumer(**self.settings.kafka.consumer_options())
         try:
             await consumer.start()
             topic = self.names.recommendations

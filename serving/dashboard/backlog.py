@@ -23,7 +23,7 @@ def backlogs(settings: Settings) -> list[Backlog]:
         BrokerAway: no broker answers.
     """
     admin = topics.connect(settings, patience_s=3.0)
-    consumer = KafkaConsumer(enable_auto_commit=False, **settings.kafka.kafka_python_options())
+    consumer = KafkaConsumer(**settings.kafka.consumer_options())
     try:
         topic = topics.TopicNames.under(settings.topic_prefix).events
         partitions = [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]

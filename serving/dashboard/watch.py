@@ -133,7 +133,7 @@ class Watch:
 
     async def _follow(self, topic: str, take: Callable[[list[ConsumerRecord]], Awaitable[None]], *, back: int) -> None:
         """Hand on the records of a topic from now on, and so many from before as `back` says."""
-        consumer = AIOKafkaConsumer(enable_auto_commit=False, **self._live.settings.kafka.aiokafka_options())
+        consumer = AIOKafkaConsumer(**self._live.settings.kafka.consumer_options())
         await consumer.start()
         try:
             partitions = [TopicPartition(topic, n) for n in sorted(await self._live.producer.partitions_for(topic))]
@@ -145,7 +145,7 @@ class Watch:
                 got = await consumer.getmany(timeout_ms=int(EVERY_S * 1000), max_records=_EVENTS)
                 await take([record for records in got.values() for record in records])
                 for partition in got:
-                    end = consumer.highwater(partition) or 0
+                    end = consumer.last_stable_offset(partition) or 0
                     if end - await consumer.position(partition) > _BEHIND:
                         consumer.seek(partition, end - _EVENTS)
                 await asyncio.sleep(_READ_S)

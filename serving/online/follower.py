@@ -59,8 +59,7 @@ class Follower:
                 await asyncio.sleep(_RETRY_S)
 
     async def _read(self) -> None:
-        options = self._settings.kafka.aiokafka_options()
-        consumer = AIOKafkaConsumer(enable_auto_commit=False, auto_offset_reset="earliest", **options)
+        consumer = AIOKafkaConsumer(auto_offset_reset="earliest", **self._settings.kafka.consumer_options())
         try:
             await consumer.start()
             partitions = [
@@ -101,7 +100,7 @@ class Follower:
 
     async def _unread(self, consumer: AIOKafkaConsumer, partition: TopicPartition, end: int) -> int:
         """Records of a partition that are known to be there and were not fetched."""
-        known: int = max(consumer.highwater(partition) or 0, end)
+        known: int = max(consumer.last_stable_offset(partition) or 0, end)
         position: int = await consumer.position(partition)
         return max(known - position, 0)
 

@@ -35,4 +35,4 @@ def record(
 
 def batch(records: Sequence[ConsumerRecord]) -> RecordBatch:
     """The records, all of one partition, as one batch."""
-    return RecordBatch(records[0].topic, records[0].partition, records, records[-1].offset + 1)
+    return RecordBatch(records[0].topic, records[0].partition, records)
