@@ -10,13 +10,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-com
 NEWER_PIP := pip==26.3
 # bytecode of what is imported alone, and once: the many processes of a system find it made, also where Python may write none
 unexport PYTHONDONTWRITEBYTECODE
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 COMPILE := $(BIN)/python -c 'import serving.cli, serving.worker, serving.api.app, serving.dashboard.mount, streams.trainer, streams.training_job'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test system-packages pytest lint types fuzz schemas clean
+.PHONY: help demo test test-kafka system-packages pytest lint types fuzz schemas clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.compiled ## run the whole system on one machine and watch it learn
 	$(BIN)/millstream demo
@@ -31,7 +32,11 @@ system-packages:
 	@deploy/system_packages.sh chromium:chromium prometheus:prometheus prometheus:promtool
 
 pytest: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+test-kafka: $(VENV)/.compiled $(VENV)/.installed-dev ## run the tests that use a broker on Apache Kafka: KAFKA_HOME=DIR
+	@test -n "$(KAFKA_HOME)" || { echo "make test-kafka KAFKA_HOME=DIR: DIR is a folder with Kafka's libs/"; exit 1; }
+	MILLSTREAM_TEST_KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) -m broker
 
 lint: $(VENV)/.installed-dev ## check style and format
 	$(BIN)/ruff check .

@@ -124,11 +124,12 @@ def api_token(scopes: tuple[str, ...]) -> None:
 def _prepare_role(**overrides: Any) -> tuple[Settings, dict[str, str]]:
     import asyncio
 
-    from streams import topics
+    from streams import codecs, topics
     from streams.state import Store
 
     settings = read_settings(**overrides)
     set_up_logging(settings)
+    codecs.check()
 
     async def wait_for_redis() -> None:
         store = Store(settings)

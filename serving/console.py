@@ -16,6 +16,7 @@ from rich.console import Console
 
 from deploy.embedded import EmbeddedError, find
 from models.artefact import ArtefactError
+from streams.codecs import CodecMissing
 from streams.datasets import DatasetError
 from streams.events import BadRecord
 from streams.settings import Settings, SettingsError, load
@@ -33,7 +34,7 @@ err = Console(stderr=True, highlight=False)
 #: Faults of the surroundings, not of the program: told in one line, without a traceback.
 FAULTS = (
     SettingsError, EmbeddedError, BrokerAway, StateAway, DatasetError, NoAnswer, BadRecord, ArtefactError,
-    KafkaError, RedisError, OSError,
+    CodecMissing, KafkaError, RedisError, OSError,
 )  # fmt: skip
 
 

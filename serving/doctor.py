@@ -10,7 +10,7 @@ from kafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from models.artefact import ArtefactError, ArtefactStore, verify
-from streams import topics
+from streams import codecs, topics
 from streams.settings import Settings, SettingsError
 from streams.state import StateAway, Store
 from streams.status import SILENT_S, WORKER, TrainerStatus, WorkerStatus, live_workers, trainer_status
@@ -37,6 +37,12 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _broker(settings)
     yield from asyncio.run(_state(settings))
     yield from _artefacts(settings)
+    lacking = codecs.missing()
+    if lacking:
+        remedy = "install the packages at the versions of requirements.txt"
+        yield Finding("codecs", "fault", f"batches cannot be read in {', '.join(lacking)}", remedy)
+    else:
+        yield Finding("codecs", "ok", "gzip, snappy, lz4 and zstd batches can be read")
     yield Finding("versions", "ok", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
 
 

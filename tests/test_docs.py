@@ -12,7 +12,7 @@ from streams.settings import Settings, variable
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
-NOT_SETTINGS = {"MILLSTREAM_CONFIG", "MILLSTREAM_TEST_BROKER", "MILLSTREAM_TEST_REDIS"}
+NOT_SETTINGS = {"MILLSTREAM_CONFIG", "MILLSTREAM_TEST_BROKER", "MILLSTREAM_TEST_REDIS", "MILLSTREAM_TEST_KAFKA_HOME"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import click
+import kafka.codec
 import pytest
 from click.testing import CliRunner, Result
 from kafka import KafkaProducer
@@ -120,6 +121,17 @@ def test_the_doctor_tells_of_servers_that_are_away(run: Run, free_port: int) -> 
     found = findings(away)
     assert away.exit_code == 1 and found["broker"]["verdict"] == "ok"
     assert found["redis"]["verdict"] == "fault" and "MILLSTREAM_REDIS_URL" in found["redis"]["remedy"]
+
+
+def test_a_codec_that_is_missing_is_named_by_the_doctor_and_at_the_start_of_each_role(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert findings(run("doctor", "--json"))["codecs"]["verdict"] == "ok"
+    monkeypatch.setattr(kafka.codec, "lz4", None)
+    assert findings(run("doctor", "--json"))["codecs"]["text"] == "batches cannot be read in lz4 (needs lz4)"
+    for role in ("worker", "trainer", "api"):
+        result = run(role)
+        assert result.exit_code != 0 and "lz4 (needs lz4)" in result.output
 
 
 def test_the_doctor_prints_for_people_too(run: Run) -> None:

@@ -39,3 +39,11 @@ def main(settings: Settings, notes: Path, policy: str, log: Path) -> None:
 
     app.agent(app.batch_topic(TopicNames.under(settings.topic_prefix).events), name="take")(take)
     run(app)
+
+
+def notes(path: Path) -> list[tuple[int, list[int]]]:
+    """What a member noted by now, as (partition, offsets) of each batch."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    # a member that was killed may leave half a line
+    found = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [(note["partition"], note["offsets"]) for note in found]

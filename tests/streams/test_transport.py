@@ -3,7 +3,6 @@
 Joining a group takes seconds, so all the scenes below play side by side, once; the tests look at what came of them.
 """
 
-import json
 import multiprocessing
 import uuid
 from collections.abc import Iterator
@@ -89,14 +88,7 @@ class Scene:
 
     def batches(self, *names: str) -> Batches:
         """What the members got, as (partition, offsets)."""
-        found: Batches = []
-        for name in names:
-            path = self.folder / f"{name}.jsonl"
-            for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
-                if line.endswith("\n"):  # one that was killed may leave half a line
-                    note = json.loads(line)
-                    found.append((note["partition"], note["offsets"]))
-        return found
+        return [note for name in names for note in batch_member.notes(self.folder / f"{name}.jsonl")]
 
     def offsets(self, *names: str) -> dict[int, list[int]]:
         """The offsets that the members got, by partition, in the order of delivery."""
