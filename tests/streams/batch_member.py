@@ -1,7 +1,8 @@
 """A member of a consumer group for the transport's tests: notes each batch it gets, and acknowledges as it is told.
 
 `main` runs in a process of its own. The policy is `all`, `slow` (all, 20 ms a batch, half a second for a record alone),
-or `hold:N`: never acknowledge the N-th batch of each partition, counted from 0.
+`hold:N` (never acknowledge the N-th batch of each partition, counted from 0), or `never` (acknowledge none,
+20 ms each).
 """
 
 import asyncio
@@ -31,9 +32,9 @@ def main(settings: Settings, notes: Path, policy: str, log: Path) -> None:
             async for batch, acknowledge in batches(stream):
                 offsets = [record.offset for record in batch]
                 file.write(json.dumps({"partition": batch.partition, "offsets": offsets}) + "\n")
-                if policy == "slow":
-                    await asyncio.sleep(0.02 if len(offsets) > 1 else 0.5)
-                if count[batch.partition] != held:
+                if policy in ("slow", "never"):
+                    await asyncio.sleep(0.02 if len(offsets) > 1 or policy == "never" else 0.5)
+                if count[batch.partition] != held and policy != "never":
                     acknowledge()
                 count[batch.partition] += 1
 
