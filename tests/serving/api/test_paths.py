@@ -33,7 +33,7 @@ def written(api: Api) -> int:
     consumer = KafkaConsumer(**api.settings.kafka.kafka_python_options())
     names = (api.names.events, api.names.items, api.names.users)
     found = [TopicPartition(name, n) for name in names for n in consumer.partitions_for_topic(name) or ()]
-    count = sum(consumer.end_offsets(found).values())
+    count = int(sum(consumer.end_offsets(found).values()))
     consumer.close()
     return count
 
