@@ -303,7 +303,8 @@ class Http:
 
     def _ask_once(self, method: str, path: str, body: bytes | None) -> bytes:
         try:
-            self._connection.request(method, path, body, self._headers)
+            kind = {} if body is None else {"Content-Type": "application/json"}
+            self._connection.request(method, path, body, self._headers | kind)
             answer = self._connection.getresponse()
             content: bytes = answer.read()
         except BaseException as error:

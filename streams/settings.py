@@ -35,7 +35,7 @@ from models.labels import LabelRules
 from models.popularity import PopularityConfig
 from streams.online_settings import ExperimentsSettings, OnlineSettings
 from streams.pipeline_settings import PipelineSettings
-from streams.sections import Positive, PositiveSeconds, Section
+from streams.sections import Host, Positive, PositiveSeconds, Section
 from streams.targets import EMBEDDED, KafkaTarget, RedisTarget, Url, redacted
 
 log = logging.getLogger(__name__)
@@ -173,6 +173,9 @@ class ApiSettings(Section):
     )
     cors_origins: tuple[str, ...] = Field(
         (), description="pages that browsers may use the API from, as https://shop.example; none, when empty"
+    )
+    allowed_hosts: tuple[Host, ...] = Field(
+        (), description="names it is reached by, as api.example; localhost and the addresses it listens on need none"
     )
     rate_per_s: PositiveSeconds = Field(1000.0, description="requests a second that one client may make for long")
     burst: Positive = Field(2000, description="requests that one client may make at once")

@@ -15,7 +15,9 @@ from serving.api import health, online, reads, reasons, writes
 from serving.api.access import Bounds
 from serving.api.live import Live
 from serving.api.metrics import Metrics, Timed
-from serving.api.problems import tell_problems
+from serving.api.origins import Origins
+from serving.api.paths import Segments
+from serving.api.problems import described, tell_problems
 from streams.schemas import components
 from streams.settings import Settings, SettingsError
 
@@ -36,10 +38,19 @@ def make_api(settings: Settings) -> FastAPI:
         async with live.open():
             yield
 
-    app = FastAPI(title="millstream", version=_version(), summary=_SUMMARY, lifespan=lifespan)
+    app = FastAPI(
+        title="millstream",
+        version=_version(),
+        summary=_SUMMARY,
+        lifespan=lifespan,
+        # else a client that follows redirects erases `ann` when it asks to erase `ann/`
+        redirect_slashes=False,
+        responses=described(421),
+    )
     app.state.metrics = Metrics()
+    # a request comes through the one that is added last first
+    app.add_middleware(Segments)
     app.add_middleware(Bounds, settings=settings.api)
-    app.add_middleware(Timed, metrics=app.state.metrics)
     if settings.api.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -47,6 +58,8 @@ def make_api(settings: Settings) -> FastAPI:
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
         )
+    app.add_middleware(Origins, settings=settings.api)
+    app.add_middleware(Timed, metrics=app.state.metrics)
     tell_problems(app)
     for router in (reads.router, reasons.router, online.router, writes.router, health.router):
         app.include_router(router)

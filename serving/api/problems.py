@@ -89,6 +89,8 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
         404: "Nothing is known by that name",
         409: "The body names another than the path",
         413: "The body is too long",
+        415: "The body is not sent as JSON",
+        421: "The request is for another host",
         422: "The request is not valid",
         429: "Too many requests",
         503: "A server that this needs is away",

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, StringConstraints
 from starlette.datastructures import Headers
@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from serving.api.access import Needs, check_token
 from serving.api.live import Asked, Live, Origin, Served
 from serving.api.metrics import Metrics
+from serving.api.paths import UserId, decoded
 from serving.api.problems import Problem, described
 from serving.engine import DEFAULT
 from serving.explanation import Explanation
@@ -21,9 +22,7 @@ from streams.events import MAX_ID, encode
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(Needs("read"))])
 
-UserId = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="the user, as events name it")]
 ContextFeature = Annotated[str, StringConstraints(pattern=r"^[^=]{1,64}=.{1,256}$")]
-ItemId = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="the item, as events name it")]
 
 
 class Part(BaseModel):
@@ -104,7 +103,7 @@ class UsualRequest(APIRoute):
     """
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state, user = scope["app"].state, scope["path_params"]["user_id"]
+        state, user = scope["app"].state, decoded(scope["path_params"]["user_id"])
         live: Live = state.live
         usual = scope["method"] == "GET" and not scope["query_string"] and len(user) <= MAX_ID
         if usual and live.warm:

@@ -8,8 +8,9 @@ from pydantic import BaseModel, Field
 
 from serving.api.access import Needs
 from serving.api.live import AWAY, Live
+from serving.api.paths import ItemId, UserId
 from serving.api.problems import Problem, described
-from serving.api.reads import ItemId, Part, UserId, parts, title, warm
+from serving.api.reads import Part, parts, title, warm
 from serving.explanation import NOT_PROPOSED, RANKED, Explanation
 from streams.events import MAX_ID
 

@@ -12,12 +12,29 @@ from pydantic import BaseModel, Field
 from serving.api.access import Needs
 from serving.api.live import Live, now_ms
 from serving.api.metrics import Metrics
+from serving.api.paths import ItemId, UserId
 from serving.api.problems import Problem, described
-from serving.api.reads import ItemId, UserId
 from streams.events import BadRecord, decode_item, decode_user, encode
 from streams.ingest import checked_event
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(Needs("write"))])
+
+def _sent_as_json(request: Request) -> None:
+    """Refuse a body of another kind: browsers let a page of any site send text and forms, but ask first about JSON.
+
+    Raises:
+        Problem: 415.
+    """
+    given = request.headers.get("content-type")
+    if given is None and request.method == "DELETE":  # it has no body, and browsers ask first about the method
+        return
+    kind = (given or "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        came = f"this came as {given!r}" if given else "this came without one"
+        detail = f"send the body with `Content-Type: application/json` (curl: `--json` in place of `-d`); {came}"
+        raise Problem(415, "Not sent as JSON", detail)
+
+
+router = APIRouter(prefix="/v1", dependencies=[Depends(Needs("write")), Depends(_sent_as_json)])
 
 _RAW_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -47,7 +64,7 @@ def _body(schema: str) -> dict[str, Any]:
 @router.post(
     "/events",
     status_code=202,
-    responses=described(401, 403, 413, 422, 429, 503),
+    responses=described(401, 403, 413, 415, 422, 429, 503),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -116,7 +133,7 @@ def _events_of(body: bytes, most: int) -> list[bytes]:
 @router.put(
     "/items/{item_id}",
     status_code=204,
-    responses=described(401, 403, 409, 413, 422, 429, 503),
+    responses=described(401, 403, 409, 413, 415, 422, 429, 503),
     openapi_extra=_body("#/components/schemas/ItemRecord"),
 )
 async def put_item(request: Request, item_id: ItemId) -> Response:
@@ -136,7 +153,7 @@ async def keep_item(live: Live, raw: bytes) -> None:
     await send(live, live.names.items, [(record.item_id, encode(record))])
 
 
-@router.delete("/items/{item_id}", status_code=204, responses=described(401, 403, 422, 429, 503))
+@router.delete("/items/{item_id}", status_code=204, responses=described(401, 403, 415, 422, 429, 503))
 async def delete_item(request: Request, item_id: ItemId) -> Response:
     """Withdraw an item: no list made from now on has it. What users did with it is kept."""
     live: Live = request.app.state.live
@@ -147,7 +164,7 @@ async def delete_item(request: Request, item_id: ItemId) -> Response:
 @router.put(
     "/users/{user_id}",
     status_code=204,
-    responses=described(401, 403, 409, 413, 422, 429, 503),
+    responses=described(401, 403, 409, 413, 415, 422, 429, 503),
     openapi_extra=_body("#/components/schemas/UserRecord"),
 )
 async def put_user(request: Request, user_id: UserId) -> Response:
@@ -170,7 +187,7 @@ async def keep_user(live: Live, raw: bytes) -> None:
 @router.delete(
     "/users/{user_id}",
     status_code=204,
-    responses=described(401, 403, 422, 429, 503),
+    responses=described(401, 403, 415, 422, 429, 503),
     dependencies=[Depends(Needs("admin"))],
 )
 async def delete_user(request: Request, user_id: UserId) -> Response:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
+from nicegui import app as pages
 from nicegui import ui
 from starlette.responses import RedirectResponse
 
 from serving.api.live import Live
+from serving.api.origins import DASHBOARD
 from serving.dashboard import frame
 from serving.dashboard.board import Board
-from serving.dashboard.parts import PATH
 from serving.dashboard.session import KEPT_S
 from serving.dashboard.watch import Watch
 from streams.settings import Settings
@@ -41,12 +42,14 @@ def mount(api: FastAPI, settings: Settings) -> None:
     api.router.lifespan_context = lifespan
 
     @api.get("/", include_in_schema=False)
+    @api.get(DASHBOARD, include_in_schema=False)
     async def start() -> RedirectResponse:
-        return RedirectResponse(PATH + "/")
+        return RedirectResponse(DASHBOARD + "/")
 
     def root() -> None:
         frame.root(api.state.board)
 
+    pages.router.redirect_slashes = False  # as the API
     ui.add_css((_STATIC / "dashboard.css").read_text(), shared=True)
     ui.add_head_html(f"<script>{(_STATIC / 'live.js').read_text()}</script>", shared=True)
     ui.add_body_html((_STATIC / "marks.svg").read_text(), shared=True)
@@ -56,7 +59,7 @@ def mount(api: FastAPI, settings: Settings) -> None:
         title="millstream",
         favicon=_STATIC / "favicon.svg",
         dark=None,
-        mount_path=PATH,
+        mount_path=DASHBOARD,
         tailwind=False,
         binding_refresh_interval=None,
         message_history_length=_HISTORY,

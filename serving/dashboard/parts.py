@@ -10,8 +10,6 @@ from nicegui import ui
 
 from serving.dashboard import charts
 
-#: Where the dashboard is.
-PATH: Final = "/dashboard"
 #: The colour of each candidate source, alike on every page.
 SOURCES: Final = {
     "sequence": "#4f6bed",

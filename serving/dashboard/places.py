@@ -9,8 +9,9 @@ from typing import Final
 
 from nicegui import events, ui
 
+from serving.api.origins import DASHBOARD
 from serving.dashboard.acting import Act, Move
-from serving.dashboard.parts import PATH, nothing, source_chips, to
+from serving.dashboard.parts import nothing, source_chips, to
 
 _ACTS: Final[tuple[tuple[Act, str, str], ...]] = (
     ("watch", "play_arrow", "Watch"),
@@ -72,7 +73,7 @@ def _place(number: int, move: Move, title: str, share: float) -> str:
     return (
         f'<li class="ms-place{new}" data-item="{escape(place.item_id)}">'
         f'<div class="ms-rank">{number}</div><div class="ms-place-text">'
-        f'<a class="ms-place-title" href="{escape(PATH + to("/items", item=place.item_id))}">{escape(title)}</a>'
+        f'<a class="ms-place-title" href="{escape(DASHBOARD + to("/items", item=place.item_id))}">{escape(title)}</a>'
         f'<div class="ms-row ms-place-why">{source_chips(place.sources)}'
         f'<div class="ms-soft">{escape(place.reason)}</div></div></div>'
         f'<div class="ms-moved{down}">{moved}</div>'

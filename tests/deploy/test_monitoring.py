@@ -189,7 +189,10 @@ class Prometheus:
 
 def test_a_real_prometheus_is_fed_and_its_alerts_are_healthy(address: str, tmp_path: Path) -> None:
     event = Event(type="click", user_id="ann", item_id="a", ts=int(time.time() * 1000))
-    assert httpx2.post(f"http://{address}/v1/events", content=encode(event)).status_code == 202
+    sent = httpx2.post(
+        f"http://{address}/v1/events", content=encode(event), headers={"Content-Type": "application/json"}
+    )
+    assert sent.status_code == 202
     prometheus = Prometheus(tmp_path, address)
     try:
 

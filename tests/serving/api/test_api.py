@@ -27,6 +27,7 @@ from streams.state import Store
 from streams.topics import TopicNames
 from streams.transport import RecordBatch
 from tests.conftest import MakeSettings
+from tests.serving.api.client import api_client
 from tests.streams.records import batch, record
 from tests.waiting import wait_until
 
@@ -91,7 +92,7 @@ class Api:
 def api(make_settings: MakeSettings) -> Iterator[Api]:
     settings = make_settings(api=ApiSettings(sync_s=0.05))
     topics.create(settings)
-    with TestClient(make_api(settings)) as client:
+    with api_client(settings) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200, "the API is ready")
         yield Api(settings, client)
 
@@ -312,7 +313,7 @@ def test_a_record_that_breaks_the_contract_is_refused(api: Api, path: str) -> No
 def test_a_body_beyond_the_bound_is_refused_before_it_is_read(make_settings: MakeSettings) -> None:
     settings = make_settings(api=ApiSettings(max_body_bytes=1_000))
     topics.create(settings)
-    with TestClient(make_api(settings)) as client:
+    with api_client(settings) as client:
         assert client.post("/v1/events", content=b"x" * 1_001).status_code == 413
         in_parts = client.post("/v1/events", content=iter([b"x" * 600] * 2))  # tells no length beforehand
         assert in_parts.status_code == 413 and "1,000" in in_parts.json()["detail"]
@@ -321,7 +322,7 @@ def test_a_body_beyond_the_bound_is_refused_before_it_is_read(make_settings: Mak
 def test_a_client_that_asks_too_often_is_told_when_to_come_again(make_settings: MakeSettings) -> None:
     settings = make_settings(api=ApiSettings(rate_per_s=0.5, burst=3))
     topics.create(settings)
-    with TestClient(make_api(settings)) as client:
+    with api_client(settings) as client:
         answers = [client.get("/livez") for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert int(answers[-1].headers["retry-after"]) in (1, 2, 3)
@@ -339,7 +340,7 @@ def test_every_endpoint_refuses_a_wrong_token_and_one_without_its_scope(make_set
         if path.startswith("/v1/")
     }
     assert len(paths) >= 7
-    with TestClient(app) as client:
+    with api_client(app) as client:
 
         def status(method: str, path: str, token: str | None) -> int:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -359,7 +360,7 @@ def test_with_redis_away_the_last_list_serves_or_what_is_trending(tmp_path: Path
     with Embedded(tmp_path / "own", broker=False) as own:
         settings = make_settings(redis_url=own.redis_url, api=ApiSettings(sync_s=0.05))
         topics.create(settings)
-        with TestClient(make_api(settings)) as client:
+        with api_client(settings) as client:
             api = Api(settings, client)
             wait_until(lambda: client.get("/readyz").status_code == 200, "the API is ready")
             api.apply(like("u1", "a"), like("u2", "a"), like("u1", "b"))

@@ -10,7 +10,6 @@ import pytest
 from fastapi.testclient import TestClient
 from kafka import KafkaProducer
 
-from serving.api.app import make_api
 from serving.api.live import Live
 from streams import topics
 from streams.events import Event, ListItem, Recommendations, UserRecord, encode
@@ -21,6 +20,7 @@ from streams.state import Store
 from streams.status import WorkerStatus
 from streams.topics import TopicNames
 from tests.conftest import MakeSettings
+from tests.serving.api.client import api_client
 from tests.serving.api.test_api import Api, like
 from tests.waiting import wait_until
 
@@ -49,7 +49,7 @@ def settings(make_settings: MakeSettings) -> Settings:
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(make_api(settings)) as client:
+    with api_client(settings) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200, "the API is ready")
         yield client
 
@@ -134,7 +134,7 @@ def test_what_users_make_of_their_lists_is_told_and_found_again_after_a_restart(
     refused = client.get("/v1/metrics/online", params={"by": "mood"})
     assert refused.status_code == 404 and "variant, model" in refused.json()["detail"]
 
-    with TestClient(make_api(settings)) as again:
+    with api_client(settings) as again:
         wait_until(lambda: online(again)["total"]["counts"]["watches"] == 1.0, "the events are counted again")
         for name in ("total", "values", "series", "unmatched", "since", "until", "behind"):
             assert online(again)[name] == online(client)[name]
@@ -217,7 +217,7 @@ def test_an_interleaved_list_is_drafted_from_both_pipelines(make_settings: MakeS
         api=ApiSettings(sync_s=0.05), pipelines={"fresh": FRESH}, experiments=ExperimentsSettings(running=running)
     )
     topics.create(settings)
-    with TestClient(make_api(settings)) as client:
+    with api_client(settings) as client:
         api = Api(settings, client)
         wait_until(lambda: client.get("/readyz").status_code == 200, "the API is ready")
         api.apply(*(like(f"fan-{n}", item) for n in range(3) for item in "abcd"))
@@ -265,7 +265,7 @@ def test_the_system_is_told_at_a_scrape(client: TestClient) -> None:
 def test_a_process_that_does_not_count_says_so(make_settings: MakeSettings) -> None:
     settings = make_settings(online=OnlineSettings(enabled=False))
     topics.create(settings)
-    with TestClient(make_api(settings)) as client:
+    with api_client(settings) as client:
         for path in ("/v1/metrics/online", "/v1/experiments"):
             answer = client.get(path)
             assert answer.status_code == 503 and "online.enabled" in answer.json()["detail"]
