@@ -21,6 +21,7 @@ from models.fits import KINDS, Fits
 from models.folds import PROTOCOLS, Fold, folds
 from models.interactions import Interactions
 from models.popularity import PopularityConfig
+from models.positives import NothingToLearn
 from models.prequential import STRIDE
 from models.training import Course
 from tests.models import world
@@ -56,6 +57,31 @@ def test_every_model_answers_the_same_asks_and_the_system_beats_the_classics() -
     assert gain["ndcg_at_10"] == pytest.approx(system["ndcg_at_10"] - table["trending"]["ndcg_at_10"])
     assert stages == sorted(stages)
     assert stages[-1] == 1.0
+
+
+def test_with_fewer_items_than_a_list_has_places_the_auc_is_a_chance() -> None:
+    report = evaluate(
+        world.data(world.interactions(400, items=12)),
+        world.SMALL,
+        popularity=PopularityConfig(),
+        protocol="loo",
+        models=("trending", "item_item", "content"),
+        progress=lambda _stage, _done: None,
+    )
+    for metrics in report["models"].values():
+        assert 0.0 <= metrics["auc"] <= 1.0
+        assert 0.0 <= metrics["grouped_auc"] <= 1.0
+
+
+def test_a_log_without_positives_is_refused_with_what_its_rows_are() -> None:
+    log = world.interactions(50)
+    with pytest.raises(NothingToLearn, match=r"no positives: .* 50 watch \(neither liked nor disliked\)"):
+        evaluate(
+            world.data(replace(log, label=np.zeros(50, np.int8))),
+            world.SMALL,
+            popularity=PopularityConfig(),
+            progress=lambda _stage, _done: None,
+        )
 
 
 @pytest.mark.parametrize("protocol", ["temporal", "rolling", "loo"])
