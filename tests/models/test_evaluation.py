@@ -17,6 +17,7 @@ from models.config import Reading, TrainingConfig
 from models.contenders import Asks, Contender, Floats, Items
 from models.evaluation import MODELS, Maker, answers, evaluate
 from models.event_contenders import ItemItemFirst, Trending
+from models.features import BareItem
 from models.fits import KINDS, Fits
 from models.folds import PROTOCOLS, Fold, folds
 from models.interactions import Interactions
@@ -59,9 +60,11 @@ def test_every_model_answers_the_same_asks_and_the_system_beats_the_classics() -
     assert stages[-1] == 1.0
 
 
-def test_with_fewer_items_than_a_list_has_places_the_auc_is_a_chance() -> None:
+def test_with_fewer_items_left_than_a_list_has_places_the_auc_is_within_0_and_1() -> None:
+    data = world.data(world.interactions(400, items=12))
+    withdrawn = [BareItem(item.item_id, available=number >= 4) for number, item in enumerate(data.items)]
     report = evaluate(
-        world.data(world.interactions(400, items=12)),
+        replace(data, items=withdrawn),
         world.SMALL,
         popularity=PopularityConfig(),
         protocol="loo",
