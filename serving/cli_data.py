@@ -144,7 +144,8 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
         err.print(f"[red]{result['events_lost']:,} events were lost[/red]")
         sys.exit(1)
     if result["dead_letters"] == result["events_read"] and not result["stopped_early"]:
-        err.print(f"[red]no row of the log could be used: {data} has {result['events_read']:,} rows[/red]")
+        played_rows = f"none of the {result['events_read']:,} rows played from {data}"
+        err.print(f"no row of the log could be used: {played_rows}", markup=False, style="red", soft_wrap=True)
         sys.exit(1)
 
 
