@@ -43,7 +43,7 @@ def main(rectools: Path, users: int, catalogue: int, seed: int) -> None:
         "ndcg": lm.ndcg(hits, relevant, K),
         "average_precision": lm.average_precision(hits, relevant, K) * np.minimum(relevant, K) / relevant,
         "reciprocal_rank": lm.reciprocal_rank(hits),
-        "auc": lm.auc(hits, relevant, np.full(users, catalogue)),
+        "auc": lm.auc(hits, relevant, np.full(users, catalogue), np.ones_like(hits)),
         "coverage": np.array([lm.coverage(lists[:COVERING, :K], catalogue)]),
     }
     script = Path(__file__).with_name("rectools_metrics.py")

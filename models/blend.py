@@ -105,7 +105,7 @@ class Blend:
             steps: the most steps of the optimiser (L-BFGS).
         """
         users = len(choices.chosen)
-        if not users:
+        if len(choices.features) < 2:  # of one candidate no spread can be taken, and there was nothing to choose
             return self
         features = torch.from_numpy(choices.features)
         of = torch.from_numpy(choices.of)

@@ -29,6 +29,7 @@ from models.folds import Fold, Protocol, folds
 from models.interactions import Interactions
 from models.metrics import bootstrap_interval
 from models.popularity import PopularityConfig
+from models.positives import require_positives
 from models.prequential import one_by_one, popularity_before, strides
 from models.training import Course, TrainingData
 
@@ -78,6 +79,7 @@ def evaluate(
 
     Raises:
         ValueError: there is no such model, or the protocol takes but one training.
+        NothingToLearn: no interaction is a positive, or none of those that a training learns from.
         ArtefactError: what is kept cannot be read.
     """
     unknown = sorted(set(models) - set(MODELS))
@@ -89,6 +91,7 @@ def evaluate(
         data = replace(data, interactions=alike(data.interactions))
     # in the rows of the course, which are those of every model: the log's own item codes are others
     course = Course.over(data, config, popularity, [])
+    require_positives(course.histories.log, course.targets, len(course.items))
     all_folds = folds(protocol, course.histories.log, course.targets, share, trainings)
     given: dict[str, list[Answers]] = {name: [] for name in (*models, *others)}
     trained = next((name for name in given if name in OF_STACK), None)
@@ -236,7 +239,7 @@ def _metrics(parts: Sequence[Answers]) -> dict[str, Any]:
     if not len(hits):
         return {}
     recall, ndcg = lm.recall(hits, relevant, LIST), lm.ndcg(hits, relevant, LIST)
-    aucs = lm.auc(hits, relevant, catalogue)
+    aucs = lm.auc(hits, relevant, catalogue, lists >= 0)
     metrics: dict[str, Any] = {
         "recall_at_10": float(recall.mean()),
         "recall_at_10_interval": bootstrap_interval(recall, users),

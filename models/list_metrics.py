@@ -54,18 +54,20 @@ def reciprocal_rank(hits: Hits) -> Floats:
     return np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1.0), 0.0)
 
 
-def auc(hits: Hits, relevant: Counts, catalogue: Counts) -> Floats:
+def auc(hits: Hits, relevant: Counts, catalogue: Counts, listed: Hits) -> Floats:
     """The chance that a relevant item stands before one that is not, in the whole catalogue.
 
     What a list leaves out comes after it in no order: the relevant ones among it stand in the middle.
 
     Args:
         catalogue: (B,) how many items each list could have been made of.
+        listed: bool (B, n), which places of the lists hold an item: a list is padded where fewer items than n are left.
     """
-    others = np.maximum(catalogue - relevant, 1)
-    above = np.cumsum(~hits, axis=1)
-    beaten = ((others[:, None] - above) * hits).sum(axis=1)
+    above = np.cumsum(listed & ~hits, axis=1)
     listed_others = above[:, -1] if hits.shape[1] else np.zeros(len(hits), dtype=np.int64)
+    # relevant items may be withdrawn, so that the catalogue lacks them
+    others = np.maximum(np.maximum(catalogue - relevant, listed_others), 1)
+    beaten = ((others[:, None] - above) * hits).sum(axis=1)
     absent = relevant - hits.sum(axis=1)
     return np.asarray((beaten + absent * (others - listed_others) / 2.0) / (relevant * others), dtype=np.float64)
 

@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.artefact import ArtefactError, Manifest, read_manifest, write_manifest
+from models.artefact import Manifest, read_manifest, write_manifest
 from models.blend import Blend
 from models.compute import Compute
 from models.config import TrainingConfig
 from models.features import BareItem, ItemContent, TokenTable, buckets_of, histogram_keys
 from models.fitting import Lesson
-from models.gate import scores, verdict
+from models.gate import MIN_EVENTS, scores, verdict
+from models.incumbent import loaded, reads_alike, same_models, same_ranking
 from models.index import IndexRefused, VectorIndex
 from models.inference.skew import Spread
 from models.interactions import NO_ITEM, Interactions
@@ -33,6 +34,7 @@ from models.item_vectors import item_vectors
 from models.likes import Likes
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
+from models.positives import require_positives
 from models.prequential import popularity_before, targets_of
 from models.prior import TrendTable
 from models.ranking.examples import Examples
@@ -51,9 +53,6 @@ Kind = Literal["retrain", "fine-tune"]
 Floats = npt.NDArray[np.float32]
 
 _HELD_OUT_OF_NEW: Final = 0.4
-#: A successor may be behind by so many standard errors: it has learnt from more than the incumbent, and learns from the
-#: slice that the two are compared on before it serves.
-_DOUBT: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,28 +94,33 @@ def train(
     offsets: Mapping[str, int],
     popularity: PopularityConfig,
     progress: Callable[[str, float], None],
+    gate_min_events: int = MIN_EVENTS,
 ) -> Outcome:
     """Train, and write the artefact into the staged folder `out`, whether it is promoted or not.
 
     Args:
         incumbent: the artefact in service, to start from and to beat.
         progress: called with the stage and the share of all work done.
+        gate_min_events: with fewer comparable events the model in service stays, see `verdict`.
 
     Raises:
+        NothingToLearn: no interaction is a positive.
         ValueError: the configuration asks for a GPU, and there is none.
     """
     began = time.monotonic()
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    before = _usable(incumbent, config, popularity)
+    serving = loaded(incumbent)
+    before = serving if serving and reads_alike(serving, config, popularity) else None
     trained_through = read_manifest(incumbent).trained_through if incumbent and before else None
-    if before is None or not _same_models(before.config, config):
+    if before is None or not same_models(before.config, config):
         kind = "retrain"
 
     progress("reading", 0.0)
     course = Course.over(data, config, popularity, before.item_ids if before else [])
     log = course.histories.log
-    held_out = course.held_out_from(trained_through)
+    require_positives(log, course.targets, len(course.items))
+    held_out = course.held_out_from(trained_through, gate_min_events if serving else 0)
 
     networks = course.networks(before if kind == "fine-tune" else None)
     counted = course.counted(held_out, trained_through if kind == "fine-tune" else None, rng)
@@ -128,7 +132,7 @@ def train(
     known = before.slist if fine and before is not None else None
     candidate = course.recommender(version, networks, Blend.prior(popularity), held_out, slist=known)
     progress("learning the blend", 0.75)
-    start = before if fine and before is not None and _same_ranking(before, candidate) else None
+    start = before if fine and before is not None and same_ranking(before, candidate) else None
     studied = study(course, candidate, held_out, start.blend if start else None)
     progress("learning to rank", 0.82)
     rankers, final_ranker = studied.rankers(config.ranker, start.ranker if start else None)
@@ -147,8 +151,12 @@ def train(
         rivals["incumbent_"] = before
     ranks = {prefix: ranks_of_choices(course, rival, held_out, len(log)) for prefix, rival in rivals.items()}
     ranks[""] = np.concatenate(mine)
-    in_service, rival = list(rivals.items())[-1]
-    promoted, why = verdict(ranks[""], ranks[in_service], rival.version, doubt=_DOUBT if before else 0.0)
+    compared, rival = list(rivals.items())[-1]
+    promoted, why = verdict(
+        *(ranks[""], ranks[compared], rival.version),
+        in_service=serving.version if serving else None,
+        min_events=gate_min_events,
+    )
     metrics = scores(ranks) | {"gate_events": float(len(ranks[""]))}
 
     progress("catching up", 0.9)
@@ -235,11 +243,19 @@ class Course:
             compute,
         )
 
-    def held_out_from(self, trained_through: int | None) -> int:
-        """The first row of the newest slice; the incumbent has not been trained on it either."""
+    def held_out_from(self, trained_through: int | None, min_positives: int = 0) -> int:
+        """The first row of the newest slice; the incumbent has not been trained on it either.
+
+        Args:
+            min_positives: the slice is longer where it would hold fewer, up to half of the log: else the gate of a log
+                with few positives would never let a successor in.
+        """
         log = self.histories.log
         least = min(self.config.held_out_least, len(log) // 2)
         start = len(log) - min(max(int(len(log) * self.config.held_out_share), least), self.config.held_out_max)
+        if min_positives:
+            places = np.flatnonzero(self.targets)[-min_positives:]
+            start = min(start, max(int(places[0]), len(log) - len(log) // 2))
         if trained_through is not None:
             new = int(np.searchsorted(log.ts, trained_through, side="right"))
             # most of the new events are learnt from before the comparison, or the incumbent would have the same news
@@ -395,51 +411,6 @@ def _spread(studied: Studied, course: Course) -> Spread:
     weights = np.exp(-near.log_odds_of_drawing.astype(np.float64))
     totals = np.bincount(near.of, weights, minlength=len(near))
     return Spread.of(names(course.popularity, course.facts.number_names), near.features, weights / totals[near.of])
-
-
-def _usable(path: Path | None, config: TrainingConfig, popularity: PopularityConfig) -> Recommender | None:
-    """The incumbent, if there is one that reads users as `config` says; what is damaged counts for none."""
-    if path is None:
-        return None
-    try:
-        incumbent = Recommender.load(path)
-    except ArtefactError:
-        return None
-    sizes = ("token_buckets", "profile_size", "histogram_size", "search_size")
-    reads = (*sizes, "histogram_half_life_s", "search_half_life_s")
-    same = all(getattr(incumbent.config, name) == getattr(config, name) for name in reads)
-    return incumbent if same and incumbent.popularity == popularity else None
-
-
-def _same_models(one: TrainingConfig, other: TrainingConfig) -> bool:
-    of_sequence = (
-        "layers",
-        "similarity",
-        "reads",
-        "dim",
-        "blocks",
-        "heads",
-        "feed",
-        "length",
-        "temperature",
-        "next_action",
-    )
-    parts = {"sequence": of_sequence, "towers": ("reads", "similarity", "dim", "hidden", "temperature")}
-    return one.slist == other.slist and all(
-        getattr(getattr(one, part), name) == getattr(getattr(other, part), name)
-        for part, named in parts.items()
-        for name in named
-    )
-
-
-def _same_ranking(one: Recommender, other: Recommender) -> bool:
-    """Whether one's blend and ranker read of candidates what the other's do, and are of the same kind."""
-    return (
-        one.config.ranker == other.config.ranker
-        and one.facts.number_names == other.facts.number_names
-        and one.config.holidays == other.config.holidays
-        and one.ranker is not None
-    )
 
 
 def _silently(_stage: str, _done: float) -> None:

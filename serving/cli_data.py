@@ -105,10 +105,12 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
     """Play a log through the running system and score its lists on what each user did next.
 
     Where the settings say embedded:// and nothing runs, a whole system is started for the replay alone. In step (the
-    default) the score does not depend on the machine's speed. Exit status 1 when an event was lost. Ctrl-C plays no
-    further and reports what was played; a second one ends at once.
+    default) the score does not depend on the machine's speed. Exit status 1 when an event was lost, or when no row of
+    the log could be used. How many rows were refused, and why, is printed. Ctrl-C plays no further and reports what was
+    played; a second one ends at once.
     """
     from streams.datasets import open_dataset
+    from streams.refusals import Refusals
     from streams.replay import Progress as Playing
 
     settings = read_settings()
@@ -135,9 +137,23 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
     if report is not None:
         report.write_text(json.dumps(result, indent=2) + "\n")
     _show_report(result)
+    if result["dead_letters"]:
+        refused = Refusals(result["dead_letter_reasons"]).among(result["events_read"])
+        err.print(f"{refused}\n{_where_letters_are(settings)}", markup=False, style="yellow", soft_wrap=True)
     if result["events_lost"]:
         err.print(f"[red]{result['events_lost']:,} events were lost[/red]")
         sys.exit(1)
+    if result["dead_letters"] == result["events_read"] and not result["stopped_early"]:
+        played_rows = f"none of the {result['events_read']:,} rows played from {data}"
+        err.print(f"no row of the log could be used: {played_rows}", markup=False, style="red", soft_wrap=True)
+        sys.exit(1)
+
+
+def _where_letters_are(settings: Settings) -> str:
+    """How to look at the dead letters of a replay; a system that was started for it alone has taken its own along."""
+    if settings.uses_embedded:
+        return "to look at each one, start `millstream up`, replay again, and run `millstream dead-letters list`"
+    return "each one is a dead letter: `millstream dead-letters list` shows them"
 
 
 async def _until_stopped(played: Replay) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Column, Table
 
 from models.artefact import ArtefactStore
+from models.positives import NothingToLearn
 from models.threads import use_threads
 from serving.cli_data import DATA, DATASET, REPORT
 from serving.console import err, out, tells_errors
@@ -85,12 +86,12 @@ def evaluate(
     """Train on the older part of a log, and compare the lists of several models with what users liked later.
 
     Offline, without Kafka and Redis: the same models, blend, ranker and ranking code as in service. Every list is made
-    out of the whole catalogue. For loo, where no --config is given, the sequence model is that of docs/models.md.
+    out of the whole catalogue. For loo, where no --config is given, the sequence model is that of docs/models.md. Exit
+    status 1 when no row can be used or none is a positive, with the reasons.
     """
     from models.alone import quick
     from models.evaluation import MODELS
     from models.evaluation import evaluate as compare
-    from streams.offline import training_data
 
     chosen = MODELS if "all" in models else tuple(dict.fromkeys(models))
     if unknown := sorted(set(chosen) - set(MODELS)):
@@ -107,7 +108,7 @@ def evaluate(
         model = quick(model)
     dataset = _prepared(name, data, threads, settings)
     with _bar(f"reading {name}") as tell:
-        read = training_data(dataset, settings.labels, on_event=lambda n: tell(f"{n:,} events", None))
+        read = _read(dataset, settings, tell)
         scores = compare(
             read,
             model,
@@ -150,29 +151,36 @@ def evaluate(
 @THREADS
 @tells_errors
 def train(name: str, data: Path, to: Path, config: Path | None, threads: int) -> None:
-    """Train on a whole data set, and put the model into a folder of artefacts, in service if it is no worse."""
+    """Train on a whole data set, and put the model into a folder of artefacts, in service if it is no worse.
+
+    Exit status 1, and nothing is written, when no row can be used or none is a positive; the reasons are printed.
+    """
     from models.training import train as fit
-    from streams.offline import training_data
 
     settings = _configured(config)
     dataset = _prepared(name, data, threads, settings)
     store = ArtefactStore(to)
     version = f"{name}-{int(time.time())}"
-    staged = store.stage(version)
-    current = store.current()
     with _bar(f"reading {name}") as tell:
-        read = training_data(dataset, settings.labels, on_event=lambda n: tell(f"{n:,} events", None))
-        outcome = fit(
-            read,
-            replace(settings.model, histogram_half_life_s=settings.ingest.histogram_half_life_s),
-            kind="retrain",
-            incumbent=None if current is None else store.path(current),
-            out=staged,
-            version=version,
-            offsets={},
-            popularity=settings.popularity,
-            progress=tell,
-        )
+        read = _read(dataset, settings, tell)
+        staged = store.stage(version)
+        current = store.current()
+        try:
+            outcome = fit(
+                read,
+                replace(settings.model, histogram_half_life_s=settings.ingest.histogram_half_life_s),
+                kind="retrain",
+                incumbent=None if current is None else store.path(current),
+                out=staged,
+                version=version,
+                offsets={},
+                popularity=settings.popularity,
+                progress=tell,
+                gate_min_events=settings.training.gate_min_events,
+            )
+        except NothingToLearn:
+            staged.rmdir()
+            raise
     place = store.publish(staged)
     if outcome.promoted:
         store.promote(version)
@@ -201,6 +209,18 @@ def _prepared(name: str, data: Path, threads: int, settings: Settings) -> Any:
         raise SettingsError(str(error)) from None
     use_threads(threads or os.cpu_count() or 1)
     return open_dataset(name, data)
+
+
+def _read(dataset: Any, settings: Settings, tell: Any) -> Any:
+    """The data set in the models' form; how many of its rows were refused, and why, is printed."""
+    from streams.offline import training_data
+
+    return training_data(
+        dataset,
+        settings.labels,
+        on_event=lambda n: tell(f"{n:,} events", None),
+        on_refusals=lambda refused: err.print(refused, markup=False, style="yellow", soft_wrap=True),
+    )
 
 
 @contextmanager

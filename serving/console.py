@@ -16,6 +16,7 @@ from rich.console import Console
 
 from deploy.embedded import EmbeddedError, find
 from models.artefact import ArtefactError
+from models.positives import NothingToLearn
 from streams.codecs import CodecMissing
 from streams.datasets import DatasetError
 from streams.events import BadRecord
@@ -34,12 +35,12 @@ err = Console(stderr=True, highlight=False)
 #: Faults of the surroundings, not of the program: told in one line, without a traceback.
 FAULTS = (
     SettingsError, EmbeddedError, BrokerAway, StateAway, DatasetError, NoAnswer, BadRecord, ArtefactError,
-    CodecMissing, KafkaError, RedisError, OSError,
+    CodecMissing, NothingToLearn, KafkaError, RedisError, OSError,
 )  # fmt: skip
 
 
 def tells_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn known faults into a message and exit status 2."""
+    """Turn known faults into a message and exit status 1."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -131,7 +131,12 @@ def _roles(alive: list[WorkerStatus], trainer: TrainerStatus | None) -> Iterator
             if trainer.busy
             else f"next training at {trainer.due.events:,}"
         )
-        yield Finding("trainer", "ok", f"{trainer.logged:,} events logged, {doing}")
+        text = f"{trainer.logged:,} events logged, {doing}"
+        if trainer.no_model:
+            text = f"{text}; the last training made no model: {trainer.no_model}"
+            yield Finding("trainer", "warning", text, "the next training tries again; the trainer's log says more")
+        else:
+            yield Finding("trainer", "ok", text)
 
 
 def _artefacts(settings: Settings) -> Iterator[Finding]:

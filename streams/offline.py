@@ -9,18 +9,28 @@ from models.interactions import NO_ITEM, Impressions, Interactions
 from models.labels import LabelRules
 from models.searches import Searches
 from models.training import TrainingData
-from streams.datasets import Dataset
+from streams.datasets import Dataset, DatasetError
 from streams.events import BadRecord, decode_event
+from streams.refusals import Refusals
 
 
 def training_data(
-    dataset: Dataset, rules: LabelRules, *, on_event: Callable[[int], None] = lambda _: None
+    dataset: Dataset,
+    rules: LabelRules,
+    *,
+    on_event: Callable[[int], None] = lambda _: None,
+    on_refusals: Callable[[str], None] = lambda _: None,
 ) -> TrainingData:
-    """The whole data set; exact copies count once, and what cannot be used is passed over as ingest does.
+    """The whole data set; exact copies count once, and rows that ingest would refuse are skipped.
 
     Args:
-        on_event: told the number of events read, now and then.
+        on_event: gets the number of events read, now and then.
+        on_refusals: gets how many rows were refused and why, if any were.
+
+    Raises:
+        DatasetError: the log has no rows, or every row was refused.
     """
+    refusals, count = Refusals(), 0
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     copies: set[tuple[int, str]] = set()
@@ -32,7 +42,8 @@ def training_data(
             on_event(count)
         try:
             event = decode_event(logged.raw)
-        except BadRecord:
+        except BadRecord as bad:
+            refusals.add(bad)
             continue
         user = users.setdefault(event.user_id, len(users))
         if (user, event.event_id or "") in copies:
@@ -46,6 +57,12 @@ def training_data(
             searches.append((user, event.ts, event.query or ""))
         said = event.grade(rules)
         rows.append((user, item, event.ts, said.action, said.strength, said.label, said.weight, event.device))
+    if not count:
+        raise DatasetError(f"{dataset.folder}: the log has no rows")
+    if refusals.rows == count:
+        raise DatasetError(f"{dataset.folder}: no row of the log can be used; {refusals.among(count)}")
+    if refusals.rows:
+        on_refusals(refusals.among(count))
     columns = list(zip(*rows, strict=True)) or [()] * 8
     whom, what, when = list(zip(*shown, strict=True)) or [()] * 3
     interactions = Interactions(

@@ -268,6 +268,7 @@ class _Run:
             if sum(latest.values()) >= self._sent + self._visits:
                 if not self._replay.in_step:
                     await self._lists_out(patience)
+                await self._letters_in(latest["dead_letters"])
                 return latest
             if latest != counted:
                 counted, moved = latest, time.monotonic()
@@ -285,6 +286,12 @@ class _Run:
                 return
             await asyncio.sleep(0.1)
 
+    async def _letters_in(self, wanted: int, patience: float = 5.0) -> None:
+        """Wait until the dead letters that were counted have come in, so that their reasons can be reported."""
+        since = time.monotonic()
+        while len(self._wire.dead) < wanted and time.monotonic() - since < patience:
+            await asyncio.sleep(0.05)
+
     def report(self, totals: dict[str, int], seconds: float) -> dict[str, Any]:
         """What came of it; `events_lost` is what nothing accounts for."""
         wire = self._wire
@@ -299,6 +306,7 @@ class _Run:
             "events_applied": applied,
             "events_duplicate": totals["copies"],
             "dead_letters": totals["dead_letters"],
+            "dead_letter_reasons": dict(wire.refusals.reasons.most_common()),
             "events_lost": self._sent - accounted,
             "visits_announced": self._visits,
             "lists_published": wire.n_lists,

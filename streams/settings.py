@@ -31,6 +31,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as SourceError
 
 from models.config import TrainingConfig
+from models.gate import MIN_EVENTS
 from models.labels import LabelRules
 from models.popularity import PopularityConfig
 from streams.online_settings import ExperimentsSettings, OnlineSettings
@@ -148,6 +149,9 @@ class TrainingSettings(Section):
     segment_events: Positive = Field(50_000, description="rows in one file of the sample log")
     flush_s: PositiveSeconds = Field(1.0, description="clock time after which gathered rows are written")
     keep_versions: Annotated[int, Field(ge=2)] = Field(3, description="artefacts kept")
+    gate_min_events: Positive = Field(
+        MIN_EVENTS, description="comparable events without which a trained model does not replace the one in service"
+    )
     threads: Annotated[int, Field(ge=0)] = Field(0, description="threads of a training; 0: all cores but one")
 
     @property

@@ -34,6 +34,7 @@ class TrainerStatus(msgspec.Struct):
         busy: a training runs or is about to; `stage` and `done` tell how far it is.
         trainings: how many have ended since the trainer started.
         version: the artefact in service.
+        no_model: why the last training made no model, empty when it made one.
     """
 
     positions: dict[str, int]
@@ -46,6 +47,7 @@ class TrainerStatus(msgspec.Struct):
     trainings: int
     version: str | None
     at: float
+    no_model: str = ""
 
 
 class WorkerStatus(msgspec.Struct):

@@ -28,7 +28,7 @@ from streams.settings import Settings, TrainingSettings
 from streams.state import Store
 from streams.status import TRAINER, Due, TrainerStatus
 from streams.topics import TopicNames
-from streams.training_job import Answer, Job, Kind, Progress, Result
+from streams.training_job import Answer, Job, Kind, Progress, Refusal, Result
 from streams.transport import BatchApp, RecordBatch, batches
 
 log = logging.getLogger(__name__)
@@ -43,13 +43,17 @@ _ANSWER = msgspec.json.Decoder(Answer)
 
 @dataclass
 class Milestones:
-    """Where the last training and the last retraining stood, in events logged and event time; kept over restarts."""
+    """Where the last training and the last retraining stood, in events logged and event time; kept over restarts.
+
+    `no_model` is why the last training made no model, empty when it made one.
+    """
 
     trained_events: int = 0
     trained_ts: int = 0
     retrained_events: int = 0
     retrained_ts: int = 0
     newest_ts: int = 0
+    no_model: str = ""
 
     def retraining_is_due(self, logged: int, training: TrainingSettings) -> bool:
         """Whether the next training is a full one, by the events logged since the last or by event time."""
@@ -150,6 +154,7 @@ class Trainer:
             trainings=self._trainings,
             version=self._artefacts.current(),
             at=time.time(),
+            no_model=self._milestones.no_model,
         )
         await self._store.put_status(TRAINER, encode(status))
 
@@ -194,17 +199,22 @@ class Trainer:
             log.info("%s %s begins: %d events logged, in service %s", kind, version, self._log.rows, incumbent)
             result = await self._run(job)
             self._log.merge_small()
-        # a training that failed is not tried again on the same events: the next one is due as if it had worked
+        # a training that made no model is not tried again on the same events: the next one is due as if it had
         milestones.newest_ts = self._milestones.newest_ts
+        milestones.no_model = result.why if isinstance(result, Refusal) else ""
         self._milestones = milestones
         self._save_milestones()
-        if result is None:
+        if isinstance(result, Refusal):
+            log.warning(
+                "%s %s made no model: %s; the next training is due at %d events",
+                *(job.kind, version, result.why, self._due().events),
+            )
             shutil.rmtree(staged, ignore_errors=True)
         else:
             await self._publish(staged, version, result, incumbent)
 
-    async def _run(self, job: Job) -> Result | None:
-        """Train in a child process; None when it failed, which is logged with its last words."""
+    async def _run(self, job: Job) -> Result | Refusal:
+        """Train in a child process; where that fails, its last words are logged, and the last line is the refusal."""
         path = self._settings.data_dir / "training-job.json"
         path.write_bytes(msgspec.json.encode(job))
         child = await asyncio.create_subprocess_exec(
@@ -217,22 +227,24 @@ class Trainer:
         )
         assert child.stdout is not None and child.stderr is not None
         last_words = asyncio.create_task(_last_lines(child.stderr))
-        result: Result | None = None
+        result: Result | Refusal | None = None
         try:
             async for line in child.stdout:
                 answer = _ANSWER.decode(line)
-                if isinstance(answer, Result):
-                    result = answer
-                else:
+                if isinstance(answer, Progress):
                     await self._on_progress(job, answer)
+                else:
+                    result = answer
             status = await child.wait()
         except asyncio.CancelledError:
             child.kill()
             await child.wait()
             raise
         if status != 0 or result is None:
-            log.error("%s %s failed with status %d:\n%s", job.kind, job.version, status, await last_words)
-            return None
+            words = await last_words
+            log.error("%s %s failed with status %d:\n%s", job.kind, job.version, status, words)
+            *_, last = "", *words.splitlines()
+            return Refusal(f"its process failed with status {status}: {last}")
         return result
 
     async def _on_progress(self, job: Job, progress: Progress) -> None:

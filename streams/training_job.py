@@ -1,4 +1,4 @@
-"""What the trainer and its training process say to each other: a job in, progress and a result out."""
+"""What the trainer and its training process say to each other: a job in, progress and a result or a refusal out."""
 
 from typing import Literal
 
@@ -37,4 +37,10 @@ class Result(msgspec.Struct, tag="result"):
     losses: dict[str, list[float]] = {}
 
 
-Answer = Progress | Result
+class Refusal(msgspec.Struct, tag="refusal"):
+    """There was nothing to learn from, and why."""
+
+    why: str
+
+
+Answer = Progress | Result | Refusal

@@ -1,7 +1,8 @@
 """One training, in a process of its own: reads the sample log, the catalogue and the profiles, writes an artefact.
 
 The trainer runs it as `python -m streams.training_process JOB.json`. It answers on standard output, one JSON object a
-line: a `Progress` as often as there is news, and at last a `Result`.
+line: a `Progress` as often as there is news, and at last a `Result`, or a `Refusal` when there is nothing to learn
+from.
 """
 
 import asyncio
@@ -16,17 +17,22 @@ import msgspec
 
 from models.features import profile_tokens
 from models.interactions import Interactions
+from models.positives import NothingToLearn
 from models.threads import use_threads
 from models.training import TrainingData, train
 from streams.catalogue import Catalogue, decode_profile
 from streams.sample_log import read_interactions
 from streams.settings import Settings, load
 from streams.state import Store
-from streams.training_job import Answer, Job, Progress, Result
+from streams.training_job import Answer, Job, Progress, Refusal, Result
 
 
 def run(job: Job, settings: Settings) -> Result:
-    """Do the job, telling progress on standard output."""
+    """Do the job, telling progress on standard output.
+
+    Raises:
+        NothingToLearn: no event is a positive.
+    """
     use_threads(settings.training.training_threads)
     _say(Progress("reading the sample log", 0.0))
     files = [Path(name) for name in job.segments]
@@ -42,6 +48,7 @@ def run(job: Job, settings: Settings) -> Result:
         offsets=job.positions,
         popularity=settings.popularity,
         progress=lambda stage, done: _say(Progress(stage, done)),
+        gate_min_events=settings.training.gate_min_events,
     )
     return Result(
         kind=outcome.kind,
@@ -88,4 +95,7 @@ def _die_with_the_trainer() -> None:
 if __name__ == "__main__":
     os.nice(10)  # lists are waited for, a training is not
     threading.Thread(target=_die_with_the_trainer, daemon=True).start()
-    _say(run(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job), load()))
+    try:
+        _say(run(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job), load()))
+    except NothingToLearn as nothing:
+        _say(Refusal(str(nothing)))

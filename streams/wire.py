@@ -11,7 +11,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from streams import topics
-from streams.events import DeadLetter, ModelAnnouncement, Recommendations
+from streams.events import BadRecord, DeadLetter, ModelAnnouncement, Recommendations
+from streams.refusals import Refusals
 from streams.settings import Settings
 from streams.state import Store
 from streams.status import TrainerStatus, live_workers, trainer_status
@@ -40,6 +41,7 @@ class Wire:
         freshness_ms: per list, the time from its event's arrival in Kafka to its own.
         models: the announcements.
         dead: partition and offset of events that became dead letters.
+        refusals: the reasons of these.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -54,6 +56,7 @@ class Wire:
         self.models: list[ModelAnnouncement] = []
         self.freshness_ms: list[float] = []
         self.dead: set[tuple[int, int]] = set()
+        self.refusals = Refusals()
         self._held: list[_Held] = []
         self._listening: asyncio.Task[None] | None = None
         #: Per user what awaits an answer, in the order of sending.
@@ -117,6 +120,8 @@ class Wire:
     def _on_dead(self, record: ConsumerRecord) -> None:
         letter = msgspec.json.decode(record.value, type=DeadLetter)
         if letter.topic == self.names.events and letter.first_seen >= self.started_ms:
+            if (letter.partition, letter.offset) not in self.dead:
+                self.refusals.add(BadRecord(letter.reason, letter.field))
             self.dead.add((letter.partition, letter.offset))
             sender = self._positions.pop((letter.partition, letter.offset), None)
             if sender is not None:

@@ -100,6 +100,8 @@ def _roles(board: Board) -> None:
             fact("logged", f"{watch.trainer.logged:,}")
             fact("next at", f"{watch.trainer.due.events:,}")
             fact("trainings", f"{watch.trainer.trainings:,}")
+        if watch.trainer.no_model:
+            ui.label(f"The last training made no model: {watch.trainer.no_model}").classes("ms-bad")
 
 
 def _backlog(waits: list[Backlog] | str) -> None:

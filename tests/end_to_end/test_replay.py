@@ -80,8 +80,17 @@ def replay(log: Log, data_dir: Path, *options: str, trained_after: int = 250) ->
         model=replace(TINY, sequence=replace(TINY.sequence, epochs=1)),
         training=TrainingSettings(first_events=trained_after, every_events=5000, threads=1, flush_s=0.2),
     )
-    arguments = ["replay", "--dataset", "jsonl", "--data", str(log.folder), "--report", str(report), *options]
-    done = subprocess.run(
+    done = play(log, settings, "--report", str(report), *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "events_lost" in done.stdout and "item_item" in done.stdout
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
+
+
+def play(log: Log, settings: Settings, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the command on a system of its own."""
+    arguments = ["replay", "--dataset", "jsonl", "--data", str(log.folder), *options]
+    return subprocess.run(
         [sys.executable, "-m", "serving.cli", *arguments],
         cwd=ROOT,
         env=settings.environment(),
@@ -90,17 +99,13 @@ def replay(log: Log, data_dir: Path, *options: str, trained_after: int = 250) ->
         timeout=220,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "events_lost" in done.stdout and "item_item" in done.stdout
-    found: dict[str, Any] = json.loads(report.read_text())
-    return found
 
 
 def test_every_line_is_accounted_for_and_scored_in_step(log: Log, tmp_path: Path) -> None:
     report = replay(log, tmp_path)
     assert report["events_read"] == log.lines
     assert report["events_duplicate"] == log.copies
-    assert report["dead_letters"] == len(BROKEN)
+    assert report["dead_letters"] == len(BROKEN) == sum(report["dead_letter_reasons"].values())
     assert report["events_applied"] == log.lines - log.copies - len(BROKEN)
     assert report["events_lost"] == 0 and report["in_step"] is True
     assert report["lists_published"] >= 60, "each user has one, and one may answer several events"
@@ -119,3 +124,15 @@ def test_a_replay_flat_out_loses_nothing_either(log: Log, tmp_path: Path) -> Non
     assert report["events_read"] == limit and report["events_lost"] == 0 and report["in_step"] is False
     accounted = report["events_applied"] + report["events_duplicate"] + report["dead_letters"]
     assert accounted == limit and report["dead_letters"] == 3 and report["lists_published"] > 0
+
+
+def test_a_log_without_a_usable_row_ends_with_status_1_and_its_reasons(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    rows = [{"type": "like", "user_id": f"u{n}", "ts": BEGIN + n} for n in range(60)]
+    (folder / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = Settings(data_dir=tmp_path, partitions=2, model=TINY, training=TrainingSettings(threads=1))
+    done = play(Log(folder, 60, 0), settings)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "60 of 60 rows refused:\n  60: item_id: a like event needs item_id" in done.stderr
+    assert "millstream dead-letters list" in done.stderr and "no row of the log could be used" in done.stderr

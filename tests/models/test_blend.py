@@ -28,6 +28,12 @@ def test_without_choices_the_weights_stay() -> None:
     assert start.fitted(Choices.together([]), strength=1.0, steps=60) is start
 
 
+def test_one_candidate_that_was_the_only_one_leaves_the_weights_as_they_are() -> None:
+    start = Blend(NAMES, np.ones(3, dtype=np.float32))
+    only = Choices(np.ones((1, 3), np.float32), np.zeros(1, np.int64), np.zeros(1, np.int64))
+    assert start.fitted(only, strength=1.0, steps=60) is start
+
+
 def test_few_choices_move_the_weights_less_than_many() -> None:
     start = Blend(NAMES, np.zeros(3, dtype=np.float32))
     few, many = (

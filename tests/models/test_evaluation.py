@@ -17,10 +17,12 @@ from models.config import Reading, TrainingConfig
 from models.contenders import Asks, Contender, Floats, Items
 from models.evaluation import MODELS, Maker, answers, evaluate
 from models.event_contenders import ItemItemFirst, Trending
+from models.features import BareItem
 from models.fits import KINDS, Fits
 from models.folds import PROTOCOLS, Fold, folds
 from models.interactions import Interactions
 from models.popularity import PopularityConfig
+from models.positives import NothingToLearn
 from models.prequential import STRIDE
 from models.training import Course
 from tests.models import world
@@ -56,6 +58,33 @@ def test_every_model_answers_the_same_asks_and_the_system_beats_the_classics() -
     assert gain["ndcg_at_10"] == pytest.approx(system["ndcg_at_10"] - table["trending"]["ndcg_at_10"])
     assert stages == sorted(stages)
     assert stages[-1] == 1.0
+
+
+def test_with_fewer_items_left_than_a_list_has_places_the_auc_is_within_0_and_1() -> None:
+    data = world.data(world.interactions(400, items=12))
+    withdrawn = [BareItem(item.item_id, available=number >= 4) for number, item in enumerate(data.items)]
+    report = evaluate(
+        replace(data, items=withdrawn),
+        world.SMALL,
+        popularity=PopularityConfig(),
+        protocol="loo",
+        models=("trending", "item_item", "content"),
+        progress=lambda _stage, _done: None,
+    )
+    for metrics in report["models"].values():
+        assert 0.0 <= metrics["auc"] <= 1.0
+        assert 0.0 <= metrics["grouped_auc"] <= 1.0
+
+
+def test_a_log_without_positives_is_refused_with_what_its_rows_are() -> None:
+    log = world.interactions(50)
+    with pytest.raises(NothingToLearn, match=r"no positives: .* 50 watch \(neither liked nor disliked\)"):
+        evaluate(
+            world.data(replace(log, label=np.zeros(50, np.int8))),
+            world.SMALL,
+            popularity=PopularityConfig(),
+            progress=lambda _stage, _done: None,
+        )
 
 
 @pytest.mark.parametrize("protocol", ["temporal", "rolling", "loo"])

@@ -38,7 +38,7 @@ def test_of_whole_rankings_they_equal_scikit_learns(made: tuple[np.ndarray, np.n
     assert metrics.ndcg(hits, relevant, k).mean() == pytest.approx(ndcg_score(hits, scores, k=k))
     found = metrics.average_precision(hits, relevant, CATALOGUE)
     np.testing.assert_allclose(found, [average_precision_score(row, SCORES) for row in hits])
-    found = metrics.auc(hits, relevant, np.full(len(hits), CATALOGUE))
+    found = metrics.auc(hits, relevant, np.full(len(hits), CATALOGUE), np.ones_like(hits))
     np.testing.assert_allclose(found, [roc_auc_score(row, SCORES) for row in hits])
 
 
@@ -49,7 +49,7 @@ def test_what_a_list_leaves_out_counts_as_a_tie_behind_it(
 ) -> None:
     hits, relevant = made
     cut = np.where(np.arange(CATALOGUE) < listed, SCORES, -1000.0)
-    found = metrics.auc(hits[:, :listed], relevant, np.full(len(hits), CATALOGUE))
+    found = metrics.auc(hits[:, :listed], relevant, np.full(len(hits), CATALOGUE), np.ones((len(hits), listed), bool))
     np.testing.assert_allclose(found, [roc_auc_score(row, cut) for row in hits])
     precision, recall = metrics.precision(hits, k), metrics.recall(hits, relevant, k)
     for place, row in enumerate(hits):
@@ -60,6 +60,24 @@ def test_what_a_list_leaves_out_counts_as_a_tie_behind_it(
         harmonic = 2 * precision[place] * recall[place] / (precision[place] + recall[place]) if inside else 0.0
         assert metrics.f1(hits, relevant, k)[place] == pytest.approx(harmonic)
         assert metrics.reciprocal_rank(hits)[place] == 1.0 / (row.tolist().index(True) + 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rankings(), st.integers(1, 100))
+def test_places_without_an_item_change_no_auc(made: tuple[np.ndarray, np.ndarray], padding: int) -> None:
+    hits, relevant = made
+    padded = np.pad(hits, ((0, 0), (0, padding)))
+    listed = np.pad(np.ones_like(hits), ((0, 0), (0, padding)))
+    found = metrics.auc(padded, relevant, np.full(len(hits), CATALOGUE), listed)
+    np.testing.assert_allclose(found, [roc_auc_score(row, SCORES) for row in hits])
+
+
+def test_the_auc_lies_within_0_and_1_though_relevant_items_are_withdrawn() -> None:
+    hits = np.array([[False, False, True, False]])
+    listed = np.array([[True, True, True, False]])
+    # three items are left, all are listed, and two more that are relevant cannot be
+    assert metrics.auc(hits, np.array([3]), np.array([3]), listed) == pytest.approx([0.0])
+    assert metrics.auc(np.zeros((1, 4), bool), np.array([2]), np.array([0]), np.zeros((1, 4), bool)) == [0.5]
 
 
 def test_the_loss_equals_scikit_learns_and_calibration_is_told_from_its_lack() -> None:

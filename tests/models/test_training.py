@@ -14,14 +14,16 @@ from models.artefact import MANIFEST, ArtefactError, verify
 from models.blend import Blend
 from models.config import IndexConfig, TrainingConfig
 from models.inference.skew import Spread
-from models.interactions import Interactions
+from models.interactions import NO_ITEM, Interactions
+from models.labels import POSITIVE, Action
 from models.popularity import PopularityConfig
+from models.positives import NothingToLearn
 from models.prequential import popularity_before
 from models.ranking.features import names
 from models.recommender import Recommender
 from models.rehearsal import past_examples
 from models.retrieval import SOURCES
-from models.training import Course, Kind, Outcome, train
+from models.training import Course, Kind, Outcome, TrainingData, train
 from tests.models import world
 
 
@@ -176,11 +178,72 @@ def test_an_artefact_whose_weights_are_of_towers_that_read_otherwise_is_refused(
         Recommender.load(old)
 
 
-@pytest.mark.parametrize("events", [0, 1, 40])
-def test_next_to_no_data_still_makes_an_artefact(events: int, tmp_path: Path) -> None:
-    log = world.interactions().rows(slice(0, events))
-    run(log, tmp_path / "thin")
+@pytest.mark.parametrize("events", [1, 40])
+def test_next_to_no_data_still_makes_an_artefact_which_serves_only_on_evidence(events: int, tmp_path: Path) -> None:
+    log = world.interactions()
+    outcome = run(log.rows(np.flatnonzero(log.label == POSITIVE)[:events]), tmp_path / "thin")
     assert Recommender.load(tmp_path / "thin").item_ids == [f"i{n}" for n in range(90)]
+    assert outcome.metrics["gate_events"] <= events // 2
+    better = outcome.metrics["ndcg_at_10"] > outcome.metrics["trending_ndcg_at_10"]
+    assert outcome.promoted is better, outcome.why
+
+
+def test_a_log_without_positives_is_refused_with_how_many_rows_are_none_and_why(tmp_path: Path) -> None:
+    log = world.interactions(60)
+    about = np.arange(60)
+    unlike = replace(
+        log,
+        label=np.where(about < 20, -1, 0).astype(np.int8),
+        action=np.where(about < 40, Action.WATCH, Action.SEARCH).astype(np.uint8),
+        item=np.where(about < 40, log.item, NO_ITEM).astype(np.int32),
+    )
+    with pytest.raises(NothingToLearn, match="no positives: nothing to train on; 60 interactions") as refused:
+        run(unlike, tmp_path / "out")
+    for part in ("20 watch (disliked)", "20 watch (neither liked nor disliked)", "20 search (about no item)"):
+        assert part in str(refused.value)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_log_without_items_is_refused(tmp_path: Path) -> None:
+    log = world.interactions(30)
+    searches = replace(
+        log,
+        action=np.full(30, Action.SEARCH, np.uint8),
+        item=np.full(30, NO_ITEM, np.int32),
+        label=np.zeros(30, np.int8),
+        item_ids=[],
+    )
+    with pytest.raises(NothingToLearn, match="no items yet: nothing to train on; 30 interactions: 30 search"):
+        train(
+            TrainingData(searches, [], {}),
+            world.SMALL,
+            kind="retrain",
+            incumbent=None,
+            out=tmp_path,
+            version="v1",
+            offsets={},
+            popularity=PopularityConfig(),
+            progress=lambda _stage, _done: None,
+        )
+
+
+def test_a_model_that_knows_the_whole_log_is_not_replaced_on_no_events(
+    trained: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    outcome = run(world.interactions(2132), tmp_path / "next", incumbent=trained[0])
+    assert not outcome.promoted
+    assert outcome.metrics["gate_events"] == 0
+    assert "0 comparable events" in outcome.why and "at least 200 are needed, so v1 stays in service" in outcome.why
+
+
+def test_a_model_that_reads_users_otherwise_is_not_replaced_on_few_events(
+    trained: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    other = replace(world.SMALL, token_buckets=256)
+    outcome = run(world.interactions(300), tmp_path / "next", incumbent=trained[0], config=other)
+    assert 0 < outcome.metrics["gate_events"] < 200
+    assert not outcome.promoted
+    assert "v1 stays in service" in outcome.why and "of trending" in outcome.why
 
 
 def course_of(log: Interactions, config: TrainingConfig = world.SMALL) -> Course:
@@ -191,6 +254,18 @@ def course_of(log: Interactions, config: TrainingConfig = world.SMALL) -> Course
 def test_of_a_young_log_more_is_held_out_but_never_more_than_half(events: int, held_out: int) -> None:
     course = course_of(world.interactions(events))
     assert course.held_out_from(None) == events - held_out
+
+
+def test_the_slice_reaches_back_until_it_holds_enough_to_compare_by_but_not_into_what_is_known() -> None:
+    log = world.interactions(3000)
+    rare = replace(log, label=np.where(np.arange(3000) % 5, 0, 1).astype(np.int8))
+    course = course_of(rare)
+    start = course.held_out_from(None, 200)
+    assert course.held_out_from(None) == 2000
+    assert 1500 <= start < 2000
+    assert course.targets[start:].sum() == 200 or start == 1500
+    assert course.held_out_from(None, 10_000) == 1500, "half of the log is learnt from"
+    assert course.held_out_from(int(log.ts[2499]), 200) == 2800, "and most of what is new"
 
 
 def test_beside_the_new_a_fine_tune_rehearses_as_much_of_the_old_by_whole_users() -> None:

@@ -1,7 +1,9 @@
 """The command line: what each command says, and what it says to do when something is wrong."""
 
+import asyncio
 import json
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -17,6 +19,8 @@ from streams import topics
 from streams.dead_letters import dead_letter
 from streams.events import BadRecord, encode
 from streams.settings import Settings
+from streams.state import Store
+from streams.status import TRAINER, Due, TrainerStatus
 from streams.topics import TopicNames
 from tests.conftest import MakeSettings
 from tests.streams.records import record
@@ -132,6 +136,22 @@ def test_a_codec_that_is_missing_is_named_by_the_doctor_and_at_the_start_of_each
     for role in ("worker", "trainer", "api"):
         result = run(role)
         assert result.exit_code != 0 and "lz4 (needs lz4)" in result.output
+
+
+def test_the_doctor_says_why_the_last_training_made_no_model(run: Run, settings: Settings) -> None:
+    why = "no positives: nothing to train on; 10 interactions: 10 dislike (disliked)"
+    told = TrainerStatus({}, 10, 1, Due(20, None, 20), False, "", 0.0, 1, None, time.time() + 3600, why)
+
+    async def tell() -> None:
+        store = Store(settings)
+        try:
+            await store.put_status(TRAINER, encode(told))
+        finally:
+            await store.close()
+
+    asyncio.run(tell())
+    found = findings(run("doctor", "--json"))["trainer"]
+    assert found["verdict"] == "warning" and why in found["text"] and "next training at 20" in found["text"]
 
 
 def test_the_doctor_prints_for_people_too(run: Run) -> None:

@@ -1,6 +1,7 @@
 """Training and evaluation from the command line, on a small data set of films."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from models.artefact import ArtefactStore
+from models.artefact import MANIFEST, ArtefactStore, Manifest, write_manifest
 from models.recommender import Recommender
 from serving.cli import main
 from serving.console import out
+from streams.events import BadRecord
+from streams.refusals import Refusals
 
 CONFIG = {
     "sequence": {"dim": 8, "blocks": 1, "heads": 1, "length": 10, "epochs": 1},
@@ -104,3 +107,93 @@ def test_a_trained_model_is_put_in_service_or_its_folder_says_why_not(films: Pat
     assert "ndcg@10" in result.stdout
     assert (store.current() == version) == ("is in service" in result.stdout)
     assert Recommender.load(store.path(version)).config.ranker.kind == "linear"
+
+
+def like(number: int, **given: object) -> dict[str, object]:
+    user, item = f"u{number % 7}", f"i{number % 31}"
+    return {"type": "like", "user_id": user, "item_id": item, "ts": 1_700_000_000_000 + 1000 * number} | given
+
+
+def unusable(number: int) -> dict[str, object]:
+    """An event that one of two rules refuses."""
+    return like(number, item_id=None) if number % 3 else like(number, ts="yesterday")
+
+
+def wire_log(folder: Path, rows: list[dict[str, object]]) -> tuple[str | Path, ...]:
+    folder.mkdir()
+    (folder / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    return ("--dataset", "jsonl", "--data", folder, "--threads", "1", "--config", folder / "config.json")
+
+
+NO_ROW = [unusable(number) for number in range(60)]
+SEARCHES: list[dict[str, object]] = [
+    {"type": "search", "user_id": "u", "query": "x", "ts": 1000 * number} for number in range(60)
+]
+FOLLOWS: list[dict[str, object]] = [
+    {"type": "follow", "user_id": "u", "target_user_id": "v", "ts": 1000 * number} for number in range(60)
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reasons"),
+    [
+        (NO_ROW, ["60 of 60 rows refused", "40: item_id: a like event needs item_id", "20: ts: "]),
+        (SEARCHES, ["no items yet: nothing to train on", "60 search (about no item)"]),
+        (FOLLOWS, ["no items yet: nothing to train on", "60 follow (about no item)"]),
+        (
+            [like(number, type="dislike") for number in range(60)],
+            ["no positives: nothing to train on", "60 dislike (disliked)"],
+        ),
+        ([], ["the log has no rows"]),
+    ],
+)
+def test_a_log_that_teaches_nothing_ends_with_status_1_and_its_reasons_and_what_serves_stays(
+    rows: list[dict[str, object]], reasons: list[str], tmp_path: Path
+) -> None:
+    asked = wire_log(tmp_path / "log", rows)
+    store = ArtefactStore(tmp_path / "artefacts")
+    staged = store.stage("good")
+    write_manifest(staged, Manifest("good", "retrain", 1, {}, 1, 1, {}, {}))
+    store.publish(staged)
+    store.promote("good")
+    before = sorted(store.root.iterdir())
+    for result in (run("train", *asked, "--to", store.root), run("evaluate", *asked)):
+        assert result.exit_code == 1, result.output
+        for reason in reasons:
+            assert reason in result.output
+        assert not isinstance(result.exception, IndexError)
+    assert store.current() == "good" and sorted(store.root.iterdir()) == before
+
+
+def test_how_many_rows_were_refused_is_told_with_the_reasons(tmp_path: Path) -> None:
+    mixed = [unusable(number) if number % 2 else like(number) for number in range(240)]
+    asked = wire_log(tmp_path / "log", mixed)
+    for result in (run("train", *asked, "--to", tmp_path / "to"), run("evaluate", *asked, "--model", "trending")):
+        assert result.exit_code == 0, result.output
+        assert "120 of 240 rows refused:\n  80: item_id: a like event needs item_id\n  40: ts: " in result.stderr
+
+
+def test_reasons_out_of_a_hostile_log_stay_bounded() -> None:
+    refusals = Refusals()
+    for number in range(1000):
+        refusals.add(BadRecord(f"Invalid enum value '{number}{'x' * 60_000}'", "type"))
+    assert refusals.rows == 1000
+    text = refusals.among(1000)
+    assert len(text) < 2000 and "for other reasons" in text
+    assert len(refusals.reasons) <= 101
+
+
+def test_a_model_in_service_is_not_replaced_by_one_of_the_same_log(films: Path) -> None:
+    to = films / "artefacts"
+    store = ArtefactStore(to)
+    asked = ("--dataset", "ml-latest-small", "--data", films, "--threads", "1", "--config", films / "config.json")
+    run("train", *asked, "--to", to)
+    [first] = store.versions()
+    shutil.copytree(store.path(first), to / "first")
+    (to / "first" / MANIFEST).write_text((to / "first" / MANIFEST).read_text().replace(first, "first"))
+    store.promote("first")
+    result = run("train", *asked, "--to", to)
+    assert result.exit_code == 0, result.output
+    assert "0 comparable events" in result.stdout and "first stays in service" in result.stdout
+    assert store.current() == "first"

@@ -15,7 +15,7 @@ import pytest
 from kafka import KafkaProducer
 
 from models.artefact import ArtefactStore, Manifest, write_manifest
-from models.config import SequenceConfig, TrainingConfig
+from models.config import SequenceConfig, TowersConfig, TrainingConfig
 from streams import topics
 from streams.events import encode
 from streams.settings import Settings, TrainingSettings
@@ -36,8 +36,8 @@ TRAINING = TrainingSettings(
 )
 
 
-def click(user: str, ts: int, item: str = "a") -> bytes:
-    return json.dumps({"type": "click", "user_id": user, "item_id": item, "ts": ts}).encode()
+def click(user: str, ts: int, item: str = "a", **given: str) -> bytes:
+    return json.dumps({"type": "click", "user_id": user, "item_id": item, "ts": ts} | given).encode()
 
 
 class Bench(NamedTuple):
@@ -49,10 +49,10 @@ class Bench(NamedTuple):
     acknowledged: list[int]
     announced: list[str]
 
-    def keep(self, start: int, count: int, ts: int) -> None:
+    def keep(self, start: int, count: int, ts: int, **given: str) -> None:
         """Hand over records from offset `start` on, their event times in seconds from `ts` on."""
         topic = TopicNames.under(self.settings.topic_prefix).events
-        records = [record(start + n, click("ann", ts + 1000 * n), topic=topic) for n in range(count)]
+        records = [record(start + n, click("ann", ts + 1000 * n, **given), topic=topic) for n in range(count)]
         self.trainer.keep(batch(records), lambda: self.acknowledged.append(start + count))
 
     async def status(self) -> TrainerStatus:
@@ -165,6 +165,7 @@ def test_a_training_that_fails_is_told_and_not_tried_again_on_the_same_events(
             await asyncio.sleep(0.05)
         assert not status.busy and status.version is None and not bench.announced
         assert status.due == Due(20, NOW - DAY + 9000 + 86_400_000.0, 15)
+        assert "failed with status 1" in status.no_model and "Parquet" in status.no_model
         [told] = [each for each in caplog.records if each.levelno == logging.ERROR]
         assert "failed with status 1" in told.getMessage() and "Parquet" in told.getMessage()
         bench.keep(10, 4, NOW + 10_000)
@@ -176,9 +177,41 @@ def test_a_training_that_fails_is_told_and_not_tried_again_on_the_same_events(
         await again.tell()
         found = await trainer_status(bench.store)
         assert found is not None and found.due == status.due, "it outlives a restart"
+        assert found.no_model == status.no_model
         assert not list((bench.settings.data_dir / "artefacts").glob("v*"))
 
     on_bench(make_settings(training=TRAINING), work)
+
+
+def test_a_log_without_positives_is_told_with_its_reasons_and_trained_on_again_once_there_is_more(
+    make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny = TrainingConfig(
+        sequence=SequenceConfig(dim=8, blocks=1, heads=1, length=10, epochs=1), towers=TowersConfig(dim=8, epochs=1)
+    )
+    settings = make_settings(model=tiny, training=TRAINING)
+    artefacts = ArtefactStore(settings.data_dir / "artefacts")
+
+    async def until(bench: Bench, trainings: int) -> TrainerStatus:
+        while (status := await bench.status()).trainings < trainings:
+            await asyncio.sleep(0.05)
+        return status
+
+    async def work(bench: Bench) -> None:
+        bench.keep(0, 10, NOW - DAY, item="b", type="dislike")
+        training = asyncio.create_task(bench.trainer.train_when_due())
+        status = await until(bench, 1)
+        assert status.no_model.startswith("no positives: nothing to train on; 10 interactions: 10 dislike (disliked)")
+        assert (status.version, status.busy, status.due.events) == (None, False, 20)
+        assert not artefacts.versions() and not list(artefacts.root.glob(".staged*")) and not bench.announced
+        [told] = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+        assert "10 dislike (disliked)" in told and "due at 20 events" in told
+        bench.keep(10, 10, NOW - DAY + 10_000)
+        status = await until(bench, 2)
+        training.cancel()
+        assert status.no_model == "" and len(bench.announced) == 1
+
+    on_bench(settings, work)
 
 
 def test_a_candidate_does_not_replace_what_was_put_into_service_by_hand_while_it_was_trained(
