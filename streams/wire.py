@@ -37,7 +37,7 @@ class Wire:
 
     Attributes:
         lists: the list last published for each user.
-        freshness_ms: per list, the time from its event's arrival in Kafka to its own.
+        freshness_ms: per event answered, the time from its arrival in Kafka to that of the first list that answers it.
         models: the announcements.
         dead: partition and offset of events that became dead letters.
     """
