@@ -93,6 +93,29 @@ class Engine:
         """The index that is searched."""
         return self._ranker.model.index_name if self._ranker else "none"
 
+    def outdated(self, made: Recommendations) -> bool:
+        """Whether a user's list should be made again: its model left service, or it holds a withdrawn item.
+
+        False while this process has not loaded the model in service: it would replace the list by a worse one.
+        """
+        if made.model == self.version:
+            return bool(self.withdrawn(made))
+        try:
+            return self.version == self._artefacts.current()
+        except ArtefactError:  # nobody can load it, so the lists stay
+            return False
+
+    def withdrawn(self, made: Recommendations) -> set[str]:
+        """The items of a user's list that the user's pipeline no longer recommends, as their records say."""
+        numbers, available = self.catalogue.numbers, self.catalogue.available
+        known = ((place.item_id, numbers.get(place.item_id)) for place in made.items)
+        gone = {item for item, number in known if number is not None and not available[number]}
+        if gone and not all(
+            self.pipelines[name].hides_withdrawn for name in _pipelines(self._arm(made.user_id, DEFAULT))
+        ):
+            return set()
+        return gone
+
     async def follow_model(
         self,
         on_loaded: Callable[[], Awaitable[object]],

@@ -39,7 +39,8 @@ class Role(NamedTuple):
 
 def roles(workers: int, *, api: bool = False) -> list[Role]:
     """The system's own roles, in the order of stopping."""
-    command = (sys.executable, "-m", "serving.cli")
+    # -P: else a folder `models` or `streams` where millstream is run hides our package, and the roles never start
+    command = (sys.executable, "-P", "-m", "serving.cli")
     return [
         *([Role("api", "api", [*command, "api"])] if api else []),
         *(Role("worker", f"worker-{number}", [*command, "worker"]) for number in range(1, workers + 1)),

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -265,6 +265,15 @@ class Store:
             pipeline.set(*self.user_keys(user_id, "list"), payload)
         await pipeline.execute()
 
+    async def replace_lists(self, lists: Mapping[str, tuple[int, bytes]]) -> set[str]:
+        """Replace users' last lists, each (number, JSON); returns the users whose number was not taken meanwhile."""
+        calls = []
+        for users in self._per_call(lists):
+            keys = [key for user in users for key in self.user_keys(user, "state", "list")]
+            calls.append((keys, [part for user in users for part in lists[user]]))
+        flags = [flag for answer in await self._run("replace_lists", calls) for flag in answer]
+        return {user for user, flag in zip(lists, flags, strict=True) if flag}
+
     async def get_lists_and_newest(self, users: Iterable[str]) -> list[tuple[bytes | None, int | None]]:
         """The last published list of users, as JSON, and the event time of the event applied last that calls for one.
 
@@ -433,7 +442,3 @@ class Store:
 def fence_field(log: str, partition: int) -> str:
     """The name of the fence of one partition of one log."""
     return f"{_FENCE}{log}:{partition}"
-
-
-def _sha(script: str) -> str:
-    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()  # the name Redis gives a script

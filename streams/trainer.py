@@ -218,7 +218,8 @@ class Trainer:
         path = self._settings.data_dir / "training-job.json"
         path.write_bytes(msgspec.json.encode(job))
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "streams.training_process", str(path)),
+            # -P: else a folder `models` or `streams` where millstream is run hides our package
+            *(sys.executable, "-P", "-m", "streams.training_process", str(path)),
             env=self._settings.environment(),
             stdin=asyncio.subprocess.PIPE,  # its end tells the child that the trainer is gone
             stdout=asyncio.subprocess.PIPE,

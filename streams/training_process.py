@@ -1,7 +1,7 @@
 """One training, in a process of its own: reads the sample log, the catalogue and the profiles, writes an artefact.
 
-The trainer runs it as `python -m streams.training_process JOB.json`. It answers on standard output, one JSON object a
-line: a `Progress` as often as there is news, and at last a `Result`, or a `Refusal` when there is nothing to learn
+The trainer runs it as `python -P -m streams.training_process JOB.json`. It answers on standard output, one JSON object
+a line: a `Progress` as often as there is news, and at last a `Result`, or a `Refusal` when there is nothing to learn
 from.
 """
 

@@ -28,7 +28,6 @@ from faust.streams import Stream
 from faust.transport.drivers import aiokafka as driver
 from faust.types import StreamT
 from faust.types.tuples import TP, ConsumerMessage, Message, ack_lock
-from mode.utils.queues import ThrowableQueue
 
 #: How long the broker may hold a fetch that has nothing to bring. New records end the wait, so freshness does not
 #: depend on it; but a partition whose queue was full joins the next fetch, after the one that waits for the others.
@@ -70,10 +69,10 @@ class BatchTopic(faust.Topic):
     """A topic whose agents get a `RecordBatch` as the value of each event."""
 
     @property
-    def queue(self) -> ThrowableQueue[Any]:
+    def queue(self) -> Any:
         """The agent's queue. Faust does not manage it: it would empty the queue at each rebalance, and lose batches."""
         if self._queue is None:
-            self._queue = ThrowableQueue(flow_control=self.app.flow_control)
+            self._queue = self.app.FlowControlQueue(clear_on_resume=False)
         return self._queue
 
 

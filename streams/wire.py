@@ -38,7 +38,7 @@ class Wire:
 
     Attributes:
         lists: the list last published for each user.
-        freshness_ms: per list, the time from its event's arrival in Kafka to its own.
+        freshness_ms: per event answered, the time from its arrival in Kafka to that of the first list that answers it.
         models: the announcements.
         dead: partition and offset of events that became dead letters.
         refusals: the reasons of these.
@@ -105,10 +105,12 @@ class Wire:
         if published.generated_at < self.started_ms:
             return
         self.n_lists += 1
+        before = self.lists.get(published.user_id)
         self.lists[published.user_id] = published
         if published.cause is None:
             self._answered(published.user_id, _PROFILE)
-        else:
+        # a list renewed for a new model answers an event that another list has answered before
+        elif published.cause.arrived_at >= self.started_ms and (before is None or before.cause != published.cause):
             self.freshness_ms.append(record.timestamp - published.cause.arrived_at)
             self._answered(published.user_id, published.cause.event_id)
 

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from serving.api.gathering import Gathering
+from serving.api.renewal import Renewal, answering
 from serving.api.system import System
 from serving.engine import DEFAULT, Engine
 from serving.experiments.report import Report
@@ -95,6 +96,7 @@ class Live:
         self._made = Gathering(self._make, most=_MADE_AT_ONCE)
         self._read = Gathering(self.store.get_lists_and_newest, most=_READ_AT_ONCE)
         self.producer = AIOKafkaProducer(acks="all", **settings.kafka.aiokafka_options())
+        self._renewal = Renewal(settings, self.store, self.engine, self.producer, most=_MADE_AT_ONCE)
         self.tally = Tally(settings, self.engine.catalogue)
         self.report = Report(self.tally.ledgers, self.tally.shadows)
         self.follower = Follower(settings, self.store, self.tally, self.producer.partitions_for)
@@ -120,6 +122,7 @@ class Live:
                 self.engine.follow_model(_nothing),
                 self._keep_up(),
                 self._follow_lists(),
+                self._renewal.send(),
                 self._measure(),
                 self._beside(self.skew.follow, "list is looked at for skew"),
                 self._beside(self.shadowing.follow, "shadow makes lists"),
@@ -129,6 +132,7 @@ class Live:
             yield self
         finally:
             self._end_streams()
+            await self._renewal.flush()
             await ended(tasks)
             await self.producer.stop()
             await self.store.close()
@@ -172,21 +176,28 @@ class Live:
     async def recommendations(self, user: str, asked: Asked) -> Served:
         """The list that answers all that the user has done: the published one, or one made now.
 
-        When Redis is away: the list last seen of the user, or else what is trending.
+        A published list that is out of date is made again and published, see `Renewal`. When Redis is away: the list
+        last seen of the user, or else what is trending.
         """
         size, without = asked.size, asked.without
         try:
             if asked.like_published:
-                published = await self._published(user)
-                if published is not None and size <= self.settings.lists.size:
-                    return Served(_trimmed(published, size, without), "published")
+                stored = await self._stored(user)
+                if stored is not None and size <= self.settings.lists.size:
+                    if self.engine.outdated(stored):
+                        made, published = await self._renewal.of(user)
+                        if published:
+                            return Served(_trimmed(made, size), "published")
+                        return self._computed(made, asked)
+                    shown = _trimmed(stored, size, self.engine.withdrawn(stored))
+                    if shown.items:
+                        return Served(shown, "published")
             if asked.explained:
                 made, why = await self.engine.explained_list(
                     user, size + len(without), pipeline=asked.pipeline, context=asked.context
                 )
-                self.tally.take_list(made, now_ms(), published=False)
                 reasons = dict(zip((place.item_id for place in made.items), why, strict=True))
-                return Served(_trimmed(made, size, without), "computed", why=reasons)
+                return self._computed(made, asked, why=reasons)
             if asked.like_the_others:
                 made = await self._made.of(user, size + len(without))
             else:
@@ -199,29 +210,29 @@ class Live:
                 )
         except AWAY as error:
             return await self._without_state(user, size, without, f"Redis is away: {error}")
+        return self._computed(made, asked)
+
+    def _computed(self, made: Recommendations, asked: Asked, *, why: Mapping[str, Explanation] | None = None) -> Served:
         self.tally.take_list(made, now_ms(), published=False)  # it is not on the topic, and is acted on all the same
-        return Served(_trimmed(made, size, without), "computed")
+        return Served(_trimmed(made, asked.size, asked.without), "computed", why=why)
 
     async def _make(self, sizes: Mapping[str, int]) -> list[Recommendations]:
         """Lists that are not published, each of at least so many places where there are so many items."""
         return await self.engine.lists(dict.fromkeys(sizes), size=max(sizes.values()), publish=False)
 
-    async def _published(self, user: str) -> Recommendations | None:
-        """The user's published list, unless the user has done something since, or it could not be filled then."""
+    async def _stored(self, user: str) -> Recommendations | None:
+        """The user's published list, unless the user has done something since."""
         raw, newest_ts = await self._read.of(user)
-        if raw is None:
-            return None
-        published = msgspec.json.decode(raw, type=Recommendations)
-        self._remember(user, raw)
-        answered = published.cause.ts if published.cause else 0
-        current = newest_ts is None or newest_ts <= answered
-        return published if current and published.items else None
+        if raw is not None:
+            self._remember(user, raw)
+        return answering(raw, newest_ts)
 
     async def _without_state(self, user: str, size: int, without: Collection[str], degraded: str) -> Served:
         known = self._remembered.get(user)
         if known is not None:
             made = msgspec.json.decode(known, type=Recommendations)
-            return Served(_trimmed(made, size, without), "remembered", degraded)
+            gone = self.engine.withdrawn(made)
+            return Served(_trimmed(made, size, gone.union(without)), "remembered", degraded)
         made = await self.engine.list_of_nobody(user, size=size + len(without))
         return Served(_trimmed(made, size, without), "trending", degraded)
 
@@ -323,7 +334,7 @@ class Live:
         return None
 
 
-def _trimmed(made: Recommendations, size: int, without: Collection[str]) -> Recommendations:
+def _trimmed(made: Recommendations, size: int, without: Collection[str] = ()) -> Recommendations:
     items = [place for place in made.items if place.item_id not in without][:size]
     return msgspec.structs.replace(made, items=items)
 

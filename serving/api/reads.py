@@ -79,7 +79,8 @@ async def recommendations(
     """The user's list: the published one, or one made now when the user has done something since.
 
     One is also made now when more places are asked for than a published list has, when items are excluded, for another
-    surface, in a context, and to be explained.
+    surface, in a context, and to be explained. A published list is made again, and published with the next `seq`, when
+    its model has left service or an item of it was withdrawn.
     """
     live = warm(request)
     if surface not in live.engine.pipelines:

@@ -118,6 +118,11 @@ class Pipeline:
             Exploration(settings, np.random.default_rng(seed)) if settings.exploration.rate > 0 else None
         )
 
+    @property
+    def hides_withdrawn(self) -> bool:
+        """Whether its lists hold no withdrawn item."""
+        return any(isinstance(each, Withdrawn) for each in (*self.filters, *self._late))
+
     def _source(self, name: str) -> PipelineSource:
         if name in MODEL_SOURCES:
             return FromModel(MODEL_SOURCES[name])

@@ -79,7 +79,7 @@ def test_the_roles_get_the_settings_with_the_servers_urls(settings: Settings, tm
 
 def test_a_system_of_its_own_runs_workers_and_a_trainer() -> None:
     assert [role.name for role in roles(2)] == ["worker-1", "worker-2", "trainer"]
-    assert roles(1)[0].argv == [sys.executable, "-m", "serving.cli", "worker"]
+    assert roles(1)[0].argv == [sys.executable, "-P", "-m", "serving.cli", "worker"]
 
 
 def test_workers_stop_before_the_trainer(settings: Settings, tmp_path: Path) -> None:
