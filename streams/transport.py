@@ -14,7 +14,7 @@ Two rules keep every record:
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -72,7 +72,7 @@ class BatchTopic(faust.Topic):
     def queue(self) -> Any:
         """The agent's queue. Faust does not manage it: it would empty the queue at each rebalance, and lose batches."""
         if self._queue is None:
-            self._queue = self.app.FlowControlQueue(clear_on_resume=False)
+            self._queue = self.app.FlowControlQueue(maxsize=0, clear_on_resume=False)
         return self._queue
 
 
@@ -329,7 +329,7 @@ class BatchConsumer(driver.Consumer):
             tp for tp in self._progress if any(channel.queue.qsize() >= _QUEUED_MAX for channel in self._channels(tp))
         }
 
-    def _channels(self, tp: TP) -> Iterable[Any]:
+    def _channels(self, tp: TP) -> Collection[Any]:
         conductor: Any = self.app.topics
         return conductor._tp_index.get(tp) or ()
 

@@ -7,7 +7,7 @@ from streams.settings import Settings
 
 
 def settings_on(servers: tuple[str, str]) -> Settings:
-    return Settings(broker_url=servers[0], redis_url=servers[1], log_level="INFO")  # type: ignore[arg-type]
+    return Settings(broker_url=servers[0], redis_url=servers[1], log_level="INFO")
 
 
 def test_two_workers_that_start_together_lose_double_and_end_nothing(servers: tuple[str, str], tmp_path: Path) -> None:
