@@ -23,12 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.tables import table
+from models.context import Course, TrainingData
 from models.metrics import bootstrap_interval, gains, hits, ranks_of
 from models.popularity import Popularity
 from models.prequential import popularity_before, strides
 from models.recommender import Recommender
 from models.threads import use_threads
-from models.training import Course, TrainingData, train
+from models.training import train
 from serving.pipeline.items import ItemTable
 from serving.pipeline.pipeline import Pipeline
 from serving.pipeline.query import Query

@@ -25,11 +25,11 @@ from benchmarks.models import SETS, Log, interval, tell
 from benchmarks.sasrec import Fit, Fitted, Likes, fitted
 from benchmarks.tables import table
 from models.classics import DecayedTrending
+from models.context import Course
 from models.evaluation import DEPTH, evaluate
 from models.event_contenders import Trending
 from models.folds import Fold, Protocol
 from models.threads import use_threads
-from models.training import Course
 from streams.settings import Settings
 
 MODELS: Final = ("system", "trending", "item_item", "als")

@@ -24,10 +24,10 @@ from models import list_metrics as lm
 from models.alone import Alone, alike
 from models.config import SequenceConfig, TrainingConfig
 from models.contenders import Asks
+from models.context import Course, TrainingData
 from models.folds import folds
 from models.popularity import Popularity, PopularityConfig
 from models.threads import use_threads
-from models.training import Course, TrainingData
 from models.users import Histories
 from streams.datasets import open_dataset
 from streams.offline import training_data

@@ -29,6 +29,7 @@ from models.blend import Blend
 from models.classics import DecayedTrending
 from models.config import RankerConfig
 from models.contenders import Contender, of_model
+from models.context import Course, TrainingData
 from models.evaluation import MODELS, Answers, answers, evaluate
 from models.event_contenders import Trending, best_half_life
 from models.features import BareItem
@@ -38,7 +39,7 @@ from models.metrics import bootstrap_interval, gains, hits
 from models.recommender import Recommender
 from models.rehearsal import ranks_of_choices, study
 from models.threads import use_threads
-from models.training import Course, Kind, TrainingData, train
+from models.training import Kind, train
 from streams.datasets import READERS, open_dataset
 from streams.offline import training_data
 from streams.settings import Settings

@@ -25,10 +25,10 @@ from benchmarks.models import SETS, Log, tell
 from benchmarks.tables import table
 from models import list_metrics
 from models.contenders import Asks, Contender, Floats, Items, best_of
+from models.context import Course
 from models.evaluation import LIST, evaluate
 from models.folds import Fold
 from models.threads import use_threads
-from models.training import Course
 from streams.settings import Settings
 
 #: On these logs the best of the others at splits, by either metric, is one of these.

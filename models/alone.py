@@ -18,12 +18,12 @@ import torch
 
 from models.config import SequenceConfig, SlistConfig, TrainingConfig
 from models.contenders import Asks, Fit, Items, Known, Tables, best_of
+from models.context import Course
 from models.fitting import Lesson
 from models.interactions import NO_ITEM, Interactions
 from models.labels import CONSUMING, POSITIVE
 from models.sequence import SequenceModel
 from models.slist import Slist
-from models.training import Course
 
 Floats = npt.NDArray[np.float32]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, get_type_hints
+from datetime import date
+from typing import Any, Final, Literal, get_type_hints
 
-from models.ranking.holidays import check
-
+#: A holiday that recurs each year is known for these.
+_YEARS: Final = range(1970, 2101)
 #: What a sequence model may read beside the items and their order.
 Reading = Literal["content", "actions", "gaps", "times", "moment", "trends", "user"]
 #: What the user tower may read beside the profile, the histogram and the history.
@@ -315,7 +316,8 @@ class TrainingConfig:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        check(self.holidays)
+        for holiday in self.holidays:
+            holiday_dates(holiday)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrainingConfig:
@@ -345,3 +347,20 @@ def _build(kind: Any, content: Mapping[str, Any]) -> Any:
 def _check_share(name: str, share: float) -> None:
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"{name} is a share, so it must be between 0 and 1, not {share}")
+
+
+def holiday_dates(text: str) -> list[date]:
+    """The dates of one holiday as it is set: a day of each year, such as 12-25, or one date, such as 2026-04-05.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        if len(text) == len("2026-04-05"):
+            return [date.fromisoformat(text)]
+        leap = date.fromisoformat(f"2000-{text}")
+    except ValueError:
+        raise ValueError(f"holidays: {text!r} is neither a day such as 12-25 nor a date such as 2026-04-05") from None
+    if (leap.month, leap.day) == (2, 29):
+        raise ValueError("holidays: 02-29 is not in every year; give it as dates, such as 2028-02-29")
+    return [date(year, leap.month, leap.day) for year in _YEARS]

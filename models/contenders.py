@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
+from models.context import Course, TrainingData
 from models.folds import Fold
 from models.interactions import Interactions
 from models.likes import Likes
 from models.popularity import Popularity
 from models.recommender import Recommender
 from models.slist import Slist
-from models.training import Course, TrainingData
 from models.users import UserBatch
 
 Items = npt.NDArray[np.int32]

@@ -24,6 +24,7 @@ from models import list_metrics as lm
 from models.alone import alike
 from models.config import TrainingConfig
 from models.contenders import Asks, Contender
+from models.context import Course, TrainingData
 from models.fits import KINDS, OF_HALF_LIFE, OF_STACK, Fits
 from models.folds import Fold, Protocol, folds
 from models.interactions import Interactions
@@ -31,7 +32,6 @@ from models.metrics import bootstrap_interval
 from models.popularity import PopularityConfig
 from models.positives import require_positives
 from models.prequential import one_by_one, popularity_before, strides
-from models.training import Course, TrainingData
 
 #: The models that can be evaluated, in the order of the table.
 MODELS: Final = (*OF_STACK, *KINDS)

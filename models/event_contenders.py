@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from models.classics import Baseline, DecayedTrending, ItemItem, filled
 from models.contenders import Asks, Fit, Floats, Items, Known, Tables, best_of
+from models.context import Course
 from models.folds import Fold
 from models.interactions import NO_ITEM, Interactions
 from models.labels import POSITIVE
-from models.training import Course
 
 #: Half-lives tried for the trending baseline, in days; the best on the tenth before the split is the baseline.
 TRENDING_DAYS: Final = (0.25, 1.0, 3.0, 7.0, 30.0, 90.0, 365.0)

@@ -20,11 +20,12 @@ from safetensors import SafetensorError
 from models.alone import Alone
 from models.artefact import ArtefactError
 from models.contenders import Contender, Fit, Known, SlistAlone, of_model
+from models.context import Course, TrainingData
 from models.event_contenders import ItemItemFirst, SegmentTrending, Trending, best_half_life
 from models.folds import Fold
 from models.matrix_contenders import ContentBased, FactorsBySGD, UserUser, WeightedALS
 from models.recommender import Recommender
-from models.training import Course, TrainingData, train
+from models.training import train
 
 #: Those that come out of one training of the whole stack.
 OF_STACK: Final = ("system", "blend", "sequence", "two_tower")

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from models.config import ClassicsConfig
 from models.contenders import Asks, Fit, Floats, Items, Known, Tables, best_of
-from models.training import Course
+from models.context import Course
 
 _LIKED: Final = 0.75
 #: The products in a factorization are so small that several threads for each only wait for each other.

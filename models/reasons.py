@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from models.neighbours import Neighbours
 from models.users import UserBatch
-
-if TYPE_CHECKING:
-    from models.neighbours import Neighbours
-    from models.recommender import Recommender
 
 Floats = npt.NDArray[np.float32]
 
@@ -20,22 +17,28 @@ _LIKED: Final = 0.5
 _RECENT: Final = 20
 
 
-def because(model: Recommender, users: UserBatch, ranked: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-    """Of each ranked item (B, n), -1 padded, the row of the recently liked item that it is most like, or -1: (B, n).
+def because(
+    users: UserBatch,
+    ranked: npt.NDArray[np.integer],
+    item_vectors: Floats | None,
+    neighbours: Neighbours | None,
+) -> npt.NDArray[np.int32]:
+    """For each ranked item (B, n), -1 padded, the row of the recently liked item most similar to it, or -1: (B, n).
 
-    The item tower tells what is alike; before there is one, who liked what together with it.
+    Args:
+        item_vectors: (n_items, dim) of the item tower, which says what is similar; None before the first model.
+        neighbours: say it until then.
     """
     none = np.full(ranked.shape, -1, dtype=np.int32)
     recent = users.items[:, -_RECENT:]
     liked: npt.NDArray[np.bool_] = (recent >= 0) & (users.strengths[:, -_RECENT:] >= _LIKED)
     if not liked.any():
         return none
-    if model.networks is not None:
-        vectors = model.networks.towers_index.vectors
-        of_ranked, of_recent = (vectors[np.maximum(rows, 0), :-1] for rows in (ranked, recent))
+    if item_vectors is not None:
+        of_ranked, of_recent = (item_vectors[np.maximum(rows, 0)] for rows in (ranked, recent))
         near = of_ranked @ of_recent.transpose(0, 2, 1)
-    elif model.neighbours is not None:
-        near = _together(model.neighbours, ranked, np.where(liked, recent, -1))
+    elif neighbours is not None:
+        near = _together(neighbours, ranked, np.where(liked, recent, -1))
     else:
         return none
     near = np.where(liked[:, None, :], near, -np.inf)

@@ -34,7 +34,7 @@ from models.ranking.inputs import Tokens
 from models.ranking.lists import Ranking
 from models.ranking.ranker import Ranker, Scored
 from models.reasons import because
-from models.related import RelatedItems
+from models.related import Related, RelatedItems, search_related
 from models.retrieval import SOURCES, Proposals, Request, union
 from models.sequence import SequenceModel
 from models.slist import Slist
@@ -366,8 +366,26 @@ class Recommender:
         ranking.sources[users_of, ranks] = candidates.sources[kept]
         ranking.probabilities[users_of, ranks] = scored.probabilities[kept]
         ranking.minutes[users_of, ranks] = scored.minutes[kept]
-        ranking.because[:] = because(self, users, ranking.items)
+        ranking.because[:] = self.reasons(users, ranking.items)
         return ranking
+
+    @property
+    def item_vectors(self) -> Floats | None:
+        """(n_items, dim) of the item tower, without the column of the prior; None before the first model."""
+        return None if self.networks is None else self.networks.towers_index.vectors[:, :-1]
+
+    def reasons(self, users: UserBatch, ranked: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """For each ranked item (B, n) the row of the recently liked item that it is most similar to, or -1: (B, n)."""
+        return because(users, ranked, self.item_vectors, self.neighbours)
+
+    def related_to(self, row: int, allowed: npt.NDArray[np.bool_], n: int) -> Related:
+        """At most `n` items similar to the one of that row; before the first model, only those liked with it.
+
+        Args:
+            allowed: (rows,) whether an item may be shown.
+        """
+        known = self.related.of(row, allowed, n) if self.related is not None else None
+        return known or search_related(row, allowed, n, self.neighbours, self.item_vectors)
 
     def _features(self, request: Request, of: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Floats:
         """The features (p, F) as the blend reads them, a feature's values beside each other in memory."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from models.blend import Blend, Choices
 from models.config import RankerConfig
+from models.context import Course
 from models.gate import LIST
 from models.prequential import Rows, examples_among_candidates, popularity_before, ranks_in_lists, strides
 from models.ranking.examples import Examples
@@ -19,9 +20,6 @@ from models.ranking.features import names
 from models.ranking.learning import learn
 from models.ranking.ranker import Ranker
 from models.recommender import Recommender
-
-if TYPE_CHECKING:
-    from models.training import Course
 
 _PAST_PARTS: Final = 6
 #: Likes that neighbours follow on one walk; where there are more, one part of the past is little beside all before it.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,6 @@ import numpy.typing as npt
 from models.config import IndexConfig
 from models.index import VectorIndex, of_unit_length
 from models.neighbours import Neighbours
-
-if TYPE_CHECKING:
-    from models.recommender import Recommender
 
 Floats = npt.NDArray[np.float32]
 
@@ -111,25 +108,23 @@ class RelatedItems:
         return cls(*(tables[f"related_{name}"] for name in ("rows", "similarities", "together")))
 
 
-def related(model: Recommender, row: int, allowed: npt.NDArray[np.bool_], n: int) -> Related:
-    """At most `n` items like the one of that row; before there is a model, those alone that were liked with it.
+def search_related(
+    row: int, allowed: npt.NDArray[np.bool_], n: int, neighbours: Neighbours | None, item_vectors: Floats | None
+) -> Related:
+    """Search for at most `n` items similar to the one of that row: those liked with it, then those with near vectors.
 
     Args:
         allowed: (rows,) whether an item may be shown.
+        item_vectors: (n_items, dim) of the item tower; None before the first model.
     """
-    known = model.related.of(row, allowed, n) if model.related is not None else None
-    return known or _searched(model, row, allowed, n)
-
-
-def _searched(model: Recommender, row: int, allowed: npt.NDArray[np.bool_], n: int) -> Related:
     rows = np.zeros(0, np.int64)
     similarities = np.zeros(0, np.float32)
-    if model.neighbours is not None:
-        near, alike = model.neighbours.nearest(row)
+    if neighbours is not None:
+        near, alike = neighbours.nearest(row)
         rows, similarities = near[allowed[near]][:n].astype(np.int64), alike[allowed[near]][:n]
     together = len(rows)
-    if model.networks is not None and together < n:
-        unit = of_unit_length(model.networks.towers_index.vectors[:, :-1])
+    if item_vectors is not None and together < n:
+        unit = of_unit_length(item_vectors)
         cosines = unit @ unit[row]
         cosines[~allowed[: len(cosines)]] = -np.inf
         cosines[[row, *rows.tolist()]] = -np.inf

@@ -17,8 +17,7 @@ import numpy.typing as npt
 from models.artefact import ArtefactError, ArtefactStore
 from models.inference.interleaving import team_draft
 from models.recommender import Recommender
-from serving.experiments import Experiments
-from serving.experiments.assignment import CONTROL, Arm
+from serving.experiments.assignment import CONTROL, Arm, Experiments
 from serving.explanation import Explanation, explained
 from serving.garbage import look_at_all
 from serving.pipeline.pipeline import Pipeline

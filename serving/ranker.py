@@ -11,9 +11,7 @@ from msgspec import Struct
 
 from models.popularity import Popularity
 from models.ranking.examples import shortlist
-from models.reasons import because
 from models.recommender import Recommender
-from models.related import related
 from serving.explanation import Explanation, explained
 from serving.pipeline.items import ItemTable, grown
 from serving.pipeline.pipeline import Lists, Pipeline, Trace
@@ -174,7 +172,7 @@ class Ranker:
 
     def related(self, number: int, n: int) -> list[tuple[int, float, str]]:
         """Items like one, the nearest first: number, similarity, and which source knows them to be alike."""
-        found = related(self.model, int(self._rows[number]), self._allowed, n)
+        found = self.model.related_to(int(self._rows[number]), self._allowed, n)
         sources = ["neighbours"] * found.together + ["two_tower"] * (len(found.rows) - found.together)
         return list(zip(self._numbers[found.rows].tolist(), found.similarities.tolist(), sources, strict=True))
 
@@ -256,7 +254,7 @@ class Ranker:
 
     def places(self, query: Query, lists: Lists) -> list[list[Ranked]]:
         """The places of lists that a pipeline made for the query's users."""
-        alike = because(self.model, query.users, lists.items)
+        alike = self.model.reasons(query.users, lists.items)
         columns = (
             self._numbers[np.maximum(lists.items, 0)].tolist(),
             _rounded(lists.scores),

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import msgspec
 
+from models.context import TrainingData
 from models.features import profile_tokens
 from models.interactions import Interactions
 from models.positives import NothingToLearn
 from models.threads import use_threads
-from models.training import TrainingData, train
+from models.training import train
 from streams.catalogue import Catalogue, decode_profile
 from streams.sample_log import read_interactions
 from streams.settings import Settings, load

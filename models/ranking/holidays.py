@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
 from typing import Final
@@ -10,21 +9,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from models.config import holiday_dates
+
 _DAY_MS: Final = 86_400_000
 _EPOCH: Final = date(1970, 1, 1).toordinal()
-_YEARS: Final = range(1970, 2101)
 #: Further away than this, a holiday does not matter.
 _FAR_DAYS: Final = 14.0
-
-
-def check(holidays: Sequence[str]) -> None:
-    """Look through dates as they are set.
-
-    Raises:
-        ValueError: one is neither a day of each year, such as 12-25, nor a date such as 2026-04-05.
-    """
-    for text in holidays:
-        _dates(text)
 
 
 def days_to_and_from(now: npt.NDArray[np.int64], holidays: tuple[str, ...]) -> npt.NDArray[np.float64]:
@@ -43,17 +33,5 @@ def days_to_and_from(now: npt.NDArray[np.int64], holidays: tuple[str, ...]) -> n
 @lru_cache(maxsize=8)
 def _beginnings(holidays: tuple[str, ...]) -> npt.NDArray[np.int64]:
     """The holidays as days since 1970, ascending."""
-    days = {day.toordinal() - _EPOCH for holiday in holidays for day in _dates(holiday)}
+    days = {day.toordinal() - _EPOCH for holiday in holidays for day in holiday_dates(holiday)}
     return np.array(sorted(days), dtype=np.int64)
-
-
-def _dates(text: str) -> list[date]:
-    try:
-        if len(text) == len("2026-04-05"):
-            return [date.fromisoformat(text)]
-        leap = date.fromisoformat(f"2000-{text}")
-    except ValueError:
-        raise ValueError(f"holidays: {text!r} is neither a day such as 12-25 nor a date such as 2026-04-05") from None
-    if (leap.month, leap.day) == (2, 29):
-        raise ValueError("holidays: 02-29 is not in every year; give it as dates, such as 2028-02-29")
-    return [date(year, leap.month, leap.day) for year in _YEARS]

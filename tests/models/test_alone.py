@@ -9,8 +9,8 @@ import numpy as np
 from models.alone import Alone, alike
 from models.config import SlistConfig
 from models.contenders import Asks, best_of
+from models.context import Course
 from models.popularity import Popularity, PopularityConfig
-from models.training import Course
 from tests.models import world
 
 

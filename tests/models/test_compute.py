@@ -20,13 +20,13 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from models import fitting
 from models.compute import CPU, Compute
 from models.config import TowerReading, TrainingConfig
+from models.context import Course
 from models.fitting import Lesson
 from models.layers import SASRec, layer
 from models.network import Network
 from models.popularity import PopularityConfig
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
-from models.training import Course
 from tests.models import world
 
 Make = Callable[[TrainingConfig], Network]

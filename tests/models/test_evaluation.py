@@ -15,6 +15,7 @@ from models.alone import quick
 from models.classics import DecayedTrending
 from models.config import Reading, TrainingConfig
 from models.contenders import Asks, Contender, Floats, Items
+from models.context import Course
 from models.evaluation import MODELS, Maker, answers, evaluate
 from models.event_contenders import ItemItemFirst, Trending
 from models.features import BareItem
@@ -24,7 +25,6 @@ from models.interactions import Interactions
 from models.popularity import PopularityConfig
 from models.positives import NothingToLearn
 from models.prequential import STRIDE
-from models.training import Course
 from tests.models import world
 
 

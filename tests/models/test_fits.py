@@ -15,11 +15,11 @@ from models.alone import Alone, alike
 from models.artefact import ArtefactError
 from models.config import ClassicsConfig, TrainingConfig
 from models.contenders import Known
+from models.context import Course, TrainingData
 from models.evaluation import answers, evaluate
 from models.fits import KINDS, OF_HALF_LIFE, Fits
 from models.folds import Protocol, folds
 from models.popularity import PopularityConfig
-from models.training import Course, TrainingData
 from tests.models import world
 
 DATA = world.data(world.interactions(1000))

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from models.config import TrainingConfig
+from models.context import Course
 from models.features import TokenTable
 from models.fitting import Lesson, Negatives, Windows
 from models.network import Network
@@ -20,7 +21,6 @@ from models.prequential import targets_of
 from models.prior import TrendTable
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
-from models.training import Course
 from models.users import Histories
 from tests.models import world
 

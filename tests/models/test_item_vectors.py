@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from models.blend import Blend
+from models.context import Course
 from models.features import BareItem, ItemContent
 from models.item_vectors import by_creators, centre_of
 from models.popularity import PopularityConfig
 from models.recommender import Recommender
-from models.training import Course
 from tests.models import world
 
 

@@ -14,10 +14,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from models import losses
+from models.context import Course
 from models.fitting import Lesson
 from models.popularity import PopularityConfig
 from models.sequence import SequenceModel
-from models.training import Course
 from tests.models import world
 
 

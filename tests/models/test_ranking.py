@@ -13,6 +13,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from models.blend import Blend, Choices
 from models.config import RankerConfig, TrainingConfig
+from models.context import Course
 from models.features import BareItem
 from models.interactions import Impressions
 from models.metrics import ranks_of
@@ -29,7 +30,7 @@ from models.ranking.minutes import Minutes
 from models.ranking.ranker import Ranker
 from models.recommender import Recommender
 from models.searches import Searches
-from models.training import Course, Outcome
+from models.training import Outcome
 from tests.models import world
 
 KINDS = get_args(get_type_hints(RankerConfig)["kind"])

@@ -5,7 +5,6 @@ import numpy as np
 from models.config import NeighboursConfig
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
-from models.reasons import because
 from models.recommender import Recommender
 from tests.models import world
 
@@ -22,9 +21,9 @@ def test_before_the_first_model_the_reason_is_what_others_liked_together_with_th
     asked.items[1, -2:] = [2, 4]
     asked.strengths[1, -2:] = [0.9, 0.1]
     ranked = np.array([[3, 5, 6, 7, -1]] * 3)
-    assert (because(model, asked, ranked) == -1).all(), "nobody has liked anything yet"
+    assert (model.reasons(asked, ranked) == -1).all(), "nobody has liked anything yet"
     model.neighbours = Neighbours.fitted(users, items, 7, CONFIG)
-    assert because(model, asked, ranked).tolist() == [[2, 4, -1, -1, -1], [2, 2, -1, -1, -1], [-1] * 5]
+    assert model.reasons(asked, ranked).tolist() == [[2, 4, -1, -1, -1], [2, 2, -1, -1, -1], [-1] * 5]
 
 
 def test_the_reason_is_of_the_user_whoever_else_is_asked_about() -> None:
@@ -35,10 +34,10 @@ def test_the_reason_is_of_the_user_whoever_else_is_asked_about() -> None:
     asked.items[:, -6:] = rng.integers(-1, 34, (9, 6))
     asked.strengths[:, -6:] = rng.random((9, 6))
     ranked = rng.integers(-1, 34, (9, 10))
-    together = because(model, asked, ranked)
+    together = model.reasons(asked, ranked)
     assert (together >= 0).any()
     for at in range(9):
-        alone = because(model, asked.take(slice(at, at + 1)), ranked[at : at + 1])
+        alone = model.reasons(asked.take(slice(at, at + 1)), ranked[at : at + 1])
         assert alone.tolist() == together[at : at + 1].tolist()
         for item, reason in zip(ranked[at].tolist(), together[at].tolist(), strict=True):
             liked = asked.items[at][(asked.strengths[at] >= 0.5) & (asked.items[at] >= 0)].tolist()

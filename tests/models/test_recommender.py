@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from models.artefact import ArtefactError
+from models.context import Course
 from models.features import BareItem
 from models.popularity import Popularity, PopularityConfig
 from models.prequential import popularity_before
 from models.recommender import TRENDING_VERSION, Recommender
 from models.retrieval import SOURCES
-from models.training import Course, Outcome
+from models.training import Outcome
 from models.users import UserBatch
 from tests.models import world
 

@@ -8,7 +8,7 @@ from models.index import VectorIndex
 from models.neighbours import Neighbours
 from models.popularity import PopularityConfig
 from models.recommender import Networks, Recommender, with_prior
-from models.related import RelatedItems, related
+from models.related import RelatedItems
 from models.sequence import SequenceModel
 from models.towers import TwoTowers
 
@@ -32,7 +32,7 @@ def model() -> Recommender:
 
 
 def test_what_is_liked_together_comes_first_then_what_is_alike(model: Recommender) -> None:
-    found = related(model, 0, np.ones(SIZE, bool), 10)
+    found = model.related_to(0, np.ones(SIZE, bool), 10)
     assert found.rows.tolist() == [1, 2, 5, 4, 3]
     assert found.together == 2
     assert found.similarities[2] == pytest.approx(0.9 / np.hypot(0.9, 0.4), abs=1e-5)
@@ -41,24 +41,24 @@ def test_what_is_liked_together_comes_first_then_what_is_alike(model: Recommende
 def test_there_are_no_more_than_asked_for_and_none_that_may_not_be_shown(model: Recommender) -> None:
     allowed = np.ones(SIZE, bool)
     allowed[[1, 5]] = False
-    assert related(model, 0, allowed, 10).rows.tolist() == [2, 4, 3]
-    assert related(model, 0, allowed, 2).rows.tolist() == [2, 4]
-    assert related(model, 0, allowed, 1).rows.tolist() == [2]
+    assert model.related_to(0, allowed, 10).rows.tolist() == [2, 4, 3]
+    assert model.related_to(0, allowed, 2).rows.tolist() == [2, 4]
+    assert model.related_to(0, allowed, 1).rows.tolist() == [2]
 
 
 def test_what_was_looked_up_at_the_build_is_what_a_search_finds(model: Recommender) -> None:
     assert model.networks is not None
     assert model.neighbours is not None
     vectors, everything = model.networks.towers_index.vectors[:, :-1], np.ones(SIZE, bool)
-    searched = [related(model, row, everything, SIZE) for row in range(SIZE)]
+    searched = [model.related_to(row, everything, SIZE) for row in range(SIZE)]
     model.related = RelatedItems.over(model.neighbours, vectors, IndexConfig())
     model.related = RelatedItems.from_tables(model.related.tables())
     for row, found in enumerate(searched):
-        looked_up = related(model, row, everything, SIZE)
+        looked_up = model.related_to(row, everything, SIZE)
         assert looked_up.rows.tolist() == found.rows.tolist()
         assert looked_up.together == found.together
         np.testing.assert_allclose(looked_up.similarities, found.similarities, atol=1e-6)
-    assert related(model, 0, everything & (np.arange(SIZE) != 2), 2).rows.tolist() == [1, 5]
+    assert model.related_to(0, everything & (np.arange(SIZE) != 2), 2).rows.tolist() == [1, 5]
 
 
 def test_an_item_that_came_since_the_build_is_searched_for(model: Recommender) -> None:
@@ -67,11 +67,11 @@ def test_an_item_that_came_since_the_build_is_searched_for(model: Recommender) -
     index = model.networks.towers_index
     model.related = RelatedItems.over(model.neighbours, index.vectors[:, :-1], IndexConfig())
     index.add(with_prior(np.eye(1, index.vectors.shape[1] - 1, dtype=np.float32), 0.0))
-    found = related(model, SIZE, np.ones(SIZE + 1, bool), 2)
+    found = model.related_to(SIZE, np.ones(SIZE + 1, bool), 2)
     assert found.rows.tolist() == [0, 5]
     assert found.together == 0
 
 
 def test_before_there_is_a_model_nothing_is_known_to_be_alike() -> None:
     model = Recommender.trending_only(PopularityConfig())
-    assert len(related(model, 0, np.ones(1, bool), 5).rows) == 0
+    assert len(model.related_to(0, np.ones(1, bool), 5).rows) == 0

@@ -13,6 +13,7 @@ import pytest
 from models.artefact import MANIFEST, ArtefactError, verify
 from models.blend import Blend
 from models.config import IndexConfig, TrainingConfig
+from models.context import Course, TrainingData
 from models.inference.skew import Spread
 from models.interactions import NO_ITEM, Interactions
 from models.labels import POSITIVE, Action
@@ -23,7 +24,7 @@ from models.ranking.features import names
 from models.recommender import Recommender
 from models.rehearsal import past_examples
 from models.retrieval import SOURCES
-from models.training import Course, Kind, Outcome, TrainingData, train
+from models.training import Kind, Outcome, train
 from tests.models import world
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from models.config import BlendConfig, IndexConfig, RankerConfig, SequenceConfig, TowersConfig, TrainingConfig
+from models.context import TrainingData
 from models.features import BareItem, ItemContent
 from models.interactions import Interactions
 from models.labels import Action
-from models.training import TrainingData
 from models.users import UserBatch
 
 GENRES = ("drama", "comedy", "news")

@@ -14,6 +14,7 @@ import torch
 from models.blend import feature_names
 from models.candidates import Candidates
 from models.config import SequenceConfig, SlistConfig, TowerReading, TowersConfig, TrainingConfig
+from models.context import Course, TrainingData
 from models.features import profile_tokens
 from models.interactions import DEVICES
 from models.neighbours import Neighbours
@@ -22,7 +23,6 @@ from models.prequential import popularity_before
 from models.ranking.facts import ItemFacts
 from models.ranking.features import State, describe, names
 from models.recommender import Recommender
-from models.training import Course, TrainingData
 from models.users import UserBatch
 from serving.ranker import Ranker
 from streams.catalogue import Catalogue, decode_profile, keep_items, keep_users
