@@ -95,7 +95,12 @@ def api(host: str | None, port: int | None) -> None:
     settings, _ = _prepare_role(
         api={name: value for name, value in (("host", host), ("port", port)) if value is not None}
     )
-    serve(settings)
+    if settings.api.dashboard:
+        from serving.dashboard.mount import mount
+
+        serve(settings, mount)
+    else:
+        serve(settings)
 
 
 @main.command("api-token")

@@ -1,7 +1,7 @@
 """The HTTP API as one app: routes, bounds, errors, and the connections for as long as it runs."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
 from types import FrameType
@@ -74,17 +74,18 @@ def make_api(settings: Settings) -> FastAPI:
     return app
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, mount: Callable[[FastAPI, Settings], None] | None = None) -> None:
     """Run the API until Ctrl-C or SIGTERM.
+
+    Args:
+        mount: adds the dashboard, or anything else that is served with the API.
 
     Raises:
         SettingsError: it would be open to others without a token.
     """
     check_exposure(settings)
     app = make_api(settings)
-    if settings.api.dashboard:
-        from serving.dashboard.mount import mount
-
+    if mount is not None:
         mount(app, settings)
     config = uvicorn.Config(
         app,
