@@ -11,7 +11,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from streams import topics
-from streams.events import DeadLetter, ModelAnnouncement, Recommendations
+from streams.dead_letters import decode_letter
+from streams.events import ModelAnnouncement, Recommendations
 from streams.settings import Settings
 from streams.state import Store
 from streams.status import TrainerStatus, live_workers, trainer_status
@@ -120,8 +121,8 @@ class Wire:
             self.models.append(announcement)
 
     def _on_dead(self, record: ConsumerRecord) -> None:
-        letter = msgspec.json.decode(record.value, type=DeadLetter)
-        if letter.topic == self.names.events and letter.first_seen >= self.started_ms:
+        letter = decode_letter(record)
+        if letter is not None and letter.topic == self.names.events and letter.first_seen >= self.started_ms:
             self.dead.add((letter.partition, letter.offset))
             sender = self._positions.pop((letter.partition, letter.offset), None)
             if sender is not None:
