@@ -15,7 +15,9 @@ import msgspec
 from aiokafka import ConsumerRecord
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
+from msgspec import UNSET
 
+from streams.damaged import Damage, damage_of, skip_damaged_in_kafka_python
 from streams.events import BadRecord, DeadLetter, Part, encode
 from streams.settings import Settings
 from streams.topics import TopicNames
@@ -38,7 +40,13 @@ Send = Callable[[bytes, bytes], Awaitable[Awaitable[object]]]
 
 
 def dead_letter(record: ConsumerRecord, bad: BadRecord) -> DeadLetter:
-    """The dead letter of a record: its position, and of its bytes and headers what fits."""
+    """The dead letter of a record: its position, and of its bytes and headers what fits.
+
+    A record that stands for a damaged batch gets the letter of the batch, whatever `bad` says.
+    """
+    damage = damage_of(record)
+    if damage is not None:
+        return _letter_of_batch(record, damage)
     headers = _fitting(record.headers)
     cut: list[Part] = []
     if len(record.value or b"") > VALUE_MAX:
@@ -59,6 +67,22 @@ def dead_letter(record: ConsumerRecord, bad: BadRecord) -> DeadLetter:
         sha256="" if record.value is None else hashlib.sha256(record.value).hexdigest(),
         cut=cut,
         headers=headers,
+        first_seen=int(time.time() * 1000),
+        timestamp=record.timestamp,
+    )
+
+
+def _letter_of_batch(record: ConsumerRecord, damage: Damage) -> DeadLetter:
+    return DeadLetter(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        first_offset=damage.first_offset,
+        reason=f"a damaged batch: {damage.reason}",
+        value=damage.begin,
+        size=damage.size,
+        sha256=damage.sha256,
+        cut=["value"] if damage.size > len(damage.begin) else [],
         first_seen=int(time.time() * 1000),
         timestamp=record.timestamp,
     )
@@ -120,6 +144,7 @@ def read(settings: Settings) -> Iterator[DeadLetter]:
     """
     topic = TopicNames.under(settings.topic_prefix).dead_letters
     consumer = KafkaConsumer(enable_auto_commit=False, **settings.kafka.kafka_python_options())
+    skip_damaged_in_kafka_python(consumer)
     try:
         partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or set())]
         consumer.assign(partitions)
@@ -168,11 +193,17 @@ def replay(settings: Settings, letters: list[DeadLetter]) -> Replayed:
     # the broker's limit decides, not the producer's: what came in may be larger than the producer's default
     producer = KafkaProducer(acks="all", max_request_size=2**31 - 1, **options)
     consumer = KafkaConsumer(enable_auto_commit=False, **options)
+    skip_damaged_in_kafka_python(consumer)
     sent: dict[str, Any] = {}
     refused: dict[str, str] = {}
     try:
         for letter in letters:
             try:
+                if letter.first_offset is not UNSET:
+                    raise _Lost(
+                        f"it stands for a damaged batch (offsets {letter.first_offset:,} to {letter.offset:,}), "
+                        "from which no record can be read"
+                    )
                 original = _fetched(consumer, letter) if letter.cut else _kept(letter)
                 headers = [(name, value or b"") for name, value in original.headers if name != REPLAYED_HEADER]
                 came_from = f"{letter.topic}/{letter.partition}/{letter.offset}".encode()
@@ -220,6 +251,8 @@ def _fetched(consumer: KafkaConsumer, letter: DeadLetter) -> _Original:
     if not batches:
         raise _Lost(f"{place} the broker did not give it within {_PATIENCE_MS // 1000} s")
     record = batches[partition][0]
+    if damage_of(record) is not None:
+        raise _Lost(f"{place} its batch is damaged by now")
     if record.offset != letter.offset:
         raise _Lost(f"{place} compaction has deleted it: the next record is at offset {record.offset:,}")
     found = "" if record.value is None else hashlib.sha256(record.value).hexdigest()

@@ -201,6 +201,9 @@ class DeadLetter(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     `size` (bytes) and `sha256` are those of the whole value; a value is kept up to its first 64 KiB. `cut` names what
     was kept in part: value, key, headers.
+
+    `first_offset` is there for a whole batch that was damaged: the letter's offset is then that of the batch's last
+    record, and value, size and hash are those of the batch.
     """
 
     topic: str
@@ -217,6 +220,7 @@ class DeadLetter(Struct, frozen=True, omit_defaults=True, kw_only=True):
     size: int = 0
     sha256: str = ""
     cut: list[Part] = []
+    first_offset: int | UnsetType = UNSET
 
 
 class BadRecord(Exception):

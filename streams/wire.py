@@ -11,6 +11,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from streams import topics
+from streams.damaged import skip_damaged
 from streams.dead_letters import decode_letter
 from streams.events import ModelAnnouncement, Recommendations
 from streams.settings import Settings
@@ -74,6 +75,7 @@ class Wire:
         await wire.store.wait()
         await wire.producer.start()
         await wire._consumer.start()
+        skip_damaged(wire._consumer)
         wire._listening = asyncio.create_task(wire._listen())
         try:
             yield wire

@@ -25,6 +25,7 @@ from serving.dashboard.outcomes import Outcomes
 from serving.dashboard.rates import Rates
 from serving.dashboard.rolling import Found, Listed, RollingRecall, Trend, by_number
 from serving.dashboard.samples import History, Sample
+from streams.damaged import skip_damaged
 from streams.dead_letters import decode_letter
 from streams.events import BadRecord, DeadLetter, Event, ModelAnnouncement, Recommendations, decode_event
 from streams.status import SILENT_S, TrainerStatus, WorkerStatus, live_workers, trainer_status
@@ -136,6 +137,7 @@ class Watch:
         """Hand on the records of a topic from now on, and so many from before as `back` says."""
         consumer = AIOKafkaConsumer(enable_auto_commit=False, **self._live.settings.kafka.aiokafka_options())
         await consumer.start()
+        skip_damaged(consumer)
         try:
             partitions = [TopicPartition(topic, n) for n in sorted(await self._live.producer.partitions_for(topic))]
             consumer.assign(partitions)
