@@ -22,6 +22,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import StreamT
 from faust.types.tuples import TP, ConsumerMessage, ack_lock
 
+from streams.damaged import skip_damaged
+
 #: How long the broker may hold a fetch that has nothing to bring. What comes ends the wait, so freshness does not
 #: depend on it; but a partition that was full joins the next fetch only, after the one that waits for the others.
 _FETCH_WAIT_MS: Final = 100
@@ -109,6 +111,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         # Faust fixes the broker's long poll at 1.5 s. The Fetcher reads this attribute when the consumer starts.
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        skip_damaged(self._consumer)
 
 
 class BatchConsumer(driver.Consumer):
