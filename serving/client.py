@@ -23,6 +23,7 @@ import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from streams.damaged import skip_damaged_in_kafka_python
 from streams.events import Event, ItemRecord, Recommendations, UserRecord, decode_event, encode
 from streams.targets import KafkaTarget
 from streams.topics import TopicNames
@@ -135,6 +136,7 @@ def follow(
     """
     topic = TopicNames.under(topic_prefix).recommendations
     consumer = KafkaConsumer(**KafkaTarget.parse(broker_url).consumer_options())
+    skip_damaged_in_kafka_python(consumer)
     try:
         numbers = consumer.partitions_for_topic(topic)
         if not numbers:

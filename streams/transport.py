@@ -29,6 +29,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import StreamT
 from faust.types.tuples import TP, ConsumerMessage, Message, ack_lock
 
+from streams.damaged import skip_damaged
+
 #: How long the broker may hold a fetch that has nothing to bring. New records end the wait, so freshness does not
 #: depend on it; but a partition whose queue was full joins the next fetch, after the one that waits for the others.
 _FETCH_WAIT_MS: Final = 100
@@ -180,6 +182,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         consumer._isolation_level = "read_committed"  # events of an aborted transaction never happened
         return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        skip_damaged(self._consumer)
 
     async def fetch(self, held_back: set[TP], wait_s: float) -> _Fetched | None:
         """Wait for records of the assigned partitions that are not held back; None while there is no such partition."""

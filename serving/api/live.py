@@ -26,6 +26,7 @@ from serving.online.gauges import Gauges
 from serving.online.skew import Skew
 from serving.online.tally import Tally
 from streams.catalogue import Catalogue
+from streams.damaged import skip_damaged
 from streams.events import Recommendations
 from streams.settings import Settings
 from streams.state import Store
@@ -257,6 +258,7 @@ class Live:
         consumer = AIOKafkaConsumer(**self.settings.kafka.consumer_options())
         try:
             await consumer.start()
+            skip_damaged(consumer)
             topic = self.names.recommendations
             partitions = [TopicPartition(topic, n) for n in sorted(await self.producer.partitions_for(topic))]
             consumer.assign(partitions)

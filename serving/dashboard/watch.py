@@ -25,6 +25,8 @@ from serving.dashboard.outcomes import Outcomes
 from serving.dashboard.rates import Rates
 from serving.dashboard.rolling import Found, Listed, RollingRecall, Trend, by_number
 from serving.dashboard.samples import History, Sample
+from streams.damaged import skip_damaged
+from streams.dead_letters import decode_letter
 from streams.events import BadRecord, DeadLetter, Event, ModelAnnouncement, Recommendations, decode_event
 from streams.status import SILENT_S, TrainerStatus, WorkerStatus, live_workers, trainer_status
 
@@ -135,6 +137,7 @@ class Watch:
         """Hand on the records of a topic from now on, and so many from before as `back` says."""
         consumer = AIOKafkaConsumer(**self._live.settings.kafka.consumer_options())
         await consumer.start()
+        skip_damaged(consumer)
         try:
             partitions = [TopicPartition(topic, n) for n in sorted(await self._live.producer.partitions_for(topic))]
             consumer.assign(partitions)
@@ -200,8 +203,9 @@ class Watch:
 
     async def _on_letters(self, records: list[ConsumerRecord]) -> None:
         for record in records:
-            if record.value is not None:
-                self.letters.append(Letter(record.offset, msgspec.json.decode(record.value, type=DeadLetter)))
+            letter = decode_letter(record)
+            if letter is not None:
+                self.letters.append(Letter(record.offset, letter))
 
     def title(self, item_id: str) -> str:
         """What to call an item: its title, or its id where no record gives one."""

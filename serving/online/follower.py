@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from serving.online.order import InOrder
 from serving.online.tally import Tally
+from streams.damaged import skip_damaged
 from streams.events import BadRecord, Event, Recommendations, decode_event
 from streams.settings import Settings
 from streams.state import Store
@@ -62,6 +63,7 @@ class Follower:
         consumer = AIOKafkaConsumer(auto_offset_reset="earliest", **self._settings.kafka.consumer_options())
         try:
             await consumer.start()
+            skip_damaged(consumer)
             partitions = [
                 TopicPartition(topic, number)
                 for topic in (self._names.recommendations, self._names.events)
