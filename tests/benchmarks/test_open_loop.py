@@ -15,10 +15,10 @@ def test_every_event_is_answered_and_every_role_is_measured(tmp_path: Path) -> N
     environment = NO_TRAINING | {"MILLSTREAM_DATA_DIR": str(tmp_path / "data"), "MILLSTREAM_LOG_LEVEL": "WARNING"}
     with System(Path(sys.executable).with_name("millstream"), tmp_path, environment) as system:
         people = People(made_items(), seed=1)
-        [row] = asyncio.run(measure(system, "", "none", people, rates=[20.0], seconds=2.0))
+        [row] = asyncio.run(measure(system, "", "trending", people, rates=[20.0], seconds=2.0))
     assert row["events"] == 40
     assert row["unanswered"] == 0
-    assert row["models"] == ["none"]
+    assert row["models"] == ["trending"]
     assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p95"] <= row["latency_ms"]["p99"]
     assert set(row["cpu_ms_per_event"]) == set(row["memory_mb"]) == set(ROLES)
     assert all(row["memory_mb"][role] > 0 for role in ROLES)
