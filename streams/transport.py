@@ -25,6 +25,8 @@ from faust.types.tuples import TP, ConsumerMessage, ack_lock
 #: How long the broker may hold a fetch that has nothing to bring. What comes ends the wait, so freshness does not
 #: depend on it; but a partition that was full joins the next fetch only, after the one that waits for the others.
 _FETCH_WAIT_MS: Final = 100
+#: A reader that gathers is answered before its time when so many bytes wait for it.
+GATHER_BYTES: Final = 1_048_576
 #: How long the consumer waits for records: a partition that a full buffer holds back is not among those waited for, and
 #: its turn comes when the wait is over.
 _WAIT_S: Final = 1.0
@@ -108,6 +110,9 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Faust fixes the broker's long poll at 1.5 s. The Fetcher reads this attribute when the consumer starts.
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
+        if self.app.gather_ms:
+            consumer._fetch_max_wait_ms = self.app.gather_ms
+            consumer._fetch_min_bytes = GATHER_BYTES
         return consumer
 
 
@@ -249,10 +254,13 @@ class BatchApp(faust.App):
 
     Attributes:
         batch_max: the most records in one batch.
+        gather_ms: how long the broker gathers records before it answers a fetch; 0: it answers with the first record.
+            A wake-up costs more than a record, so an app that may be late uses less CPU with it.
     """
 
-    def __init__(self, *args: Any, batch_max: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, batch_max: int, gather_ms: int = 0, **kwargs: Any) -> None:
         self.batch_max = batch_max
+        self.gather_ms = gather_ms
         super().__init__(*args, **kwargs)
 
     def _new_transport(self) -> _BatchTransport:
