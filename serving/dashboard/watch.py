@@ -1,8 +1,8 @@
 """The dashboard's one look at the system, shared by all open pages: what comes by on the topics, and what roles tell.
 
 It reads at most twice a second, and of events no more than a bounded number: when there are more, the oldest are
-skipped. So what it costs does not depend on how much goes through the system or on how many look at it. While no page is
-open it reads less often.
+skipped. So what it costs does not depend on how much goes through the system or on how many look at it. While no page
+is open it reads less often.
 """
 
 import asyncio

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 _AT_ONCE: Final = 200
 #: A partition that holds so many records is not read on until the others have caught up.
 _HELD_MAX: Final = 5_000
-#: The broker gathers records for so long, or until there are so many bytes, before it answers: a wake-up for each record
-#: would cost more than the counting.
+#: The broker gathers records for so long, or until there are so many bytes, before it answers: a wake-up for each
+#: record would cost more than the counting.
 _GATHER_MS: Final = 500
 _GATHER_BYTES: Final = 1_048_576
 #: A record waits for older ones of other partitions, which another broker may gather for as long.
