@@ -146,7 +146,18 @@ class Trainer:
 
     async def tell(self) -> None:
         """Write the status to Redis."""
-        status = TrainerStatus(
+        status = self._status()
+        await self._store.put_status(TRAINER, encode(status))
+        self._told = status
+
+    async def tell_changes(self) -> None:
+        """Write the status to Redis where it has changed since the last time, or that was a while ago."""
+        status, told = self._status(), self._told
+        if told is None or status.at - told.at >= _TELL_S or msgspec.structs.replace(told, at=status.at) != status:
+            await self.tell()
+
+    def _status(self) -> TrainerStatus:
+        return TrainerStatus(
             positions=self._log.reached,
             logged=self._log.rows,
             newest_ts=self._milestones.newest_ts,
@@ -158,10 +169,6 @@ class Trainer:
             version=self._artefacts.current(),
             at=time.time(),
         )
-        told = self._told
-        if told is None or status.at - told.at >= _TELL_S or msgspec.structs.replace(told, at=status.at) != status:
-            await self._store.put_status(TRAINER, encode(status))
-            self._told = status
 
     def _due(self) -> Due:
         training = self._settings.training
@@ -324,7 +331,7 @@ def make_trainer(settings: Settings, logs: dict[str, str]) -> BatchApp:
 
     @app.timer(0.2)
     async def tell() -> None:
-        await trainer.tell()
+        await trainer.tell_changes()
 
     @app.task
     async def train() -> None:
