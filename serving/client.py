@@ -23,7 +23,6 @@ import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from streams.damaged import skip_damaged_in_kafka_python
 from streams.events import Event, ItemRecord, Recommendations, UserRecord, decode_event, encode
 from streams.targets import KafkaTarget
 from streams.topics import TopicNames
@@ -134,6 +133,8 @@ def follow(
         ValueError: the URL is not of the form that `Producer` tells.
         KafkaError: no broker answers there, or there is no such topic.
     """
+    from streams.damaged import skip_damaged_in_kafka_python  # loads aiokafka, which a producer does not need
+
     topic = TopicNames.under(topic_prefix).recommendations
     consumer = KafkaConsumer(**KafkaTarget.parse(broker_url).consumer_options())
     skip_damaged_in_kafka_python(consumer)
