@@ -13,7 +13,7 @@ from serving.cli_data import datasets, replay
 from serving.cli_experiments import experiments
 from serving.cli_models import evaluate, train
 from serving.cli_world import demo, simulate
-from serving.console import out, read_settings, set_up_logging, tells_errors, without_logging
+from serving.console import err, out, read_settings, set_up_logging, tells_errors, without_logging
 from serving.garbage import collect_seldom
 from streams.settings import Settings, explain, load
 
@@ -223,7 +223,7 @@ def dead_letters_list(limit: int, as_json: bool) -> None:
     """Show dead letters: where each came from, what is wrong with it, and how it begins."""
     from collections import deque
 
-    from streams.dead_letters import read
+    from streams.dead_letters import position, read
     from streams.events import encode
 
     letters = deque(read(read_settings()), maxlen=limit)
@@ -231,11 +231,14 @@ def dead_letters_list(limit: int, as_json: bool) -> None:
         for letter in letters:
             click.echo(encode(letter))
         return
-    table = Table("position", "field", "reason", "value", box=None, header_style="bold")
+    table = Table("position", "field", "reason", "value", "kept", box=None, header_style="bold")
     for letter in reversed(letters):
         value = (letter.value or b"")[:60].decode(errors="replace")
-        where = f"{letter.topic}-{letter.partition}-{letter.offset}"
-        table.add_row(*(escape(click.unstyle(x)) for x in (where, letter.field, letter.reason, value)))
+        kept = f"{len(letter.value or b''):,} of {letter.size:,} bytes" if "value" in letter.cut else "whole"
+        if cut := [part for part in letter.cut if part != "value"]:
+            kept += f", {' and '.join(cut)} cut"
+        row = (position(letter), letter.field, letter.reason, value, kept)
+        table.add_row(*(escape(click.unstyle(cell)) for cell in row))
     out.print(table if letters else "no dead letters")
 
 
@@ -244,17 +247,23 @@ def dead_letters_list(limit: int, as_json: bool) -> None:
 @click.option("--reason", help="Only those whose reason contains this text.")
 @tells_errors
 def dead_letters_replay(positions: tuple[str, ...], reason: str | None) -> None:
-    """Send dead letters to the topics they came from, for when their cause is mended."""
-    from streams.dead_letters import read, replay
+    """Send dead letters to the topics they came from, for when their cause is mended.
+
+    A record that was too large for its letter is fetched from its topic. Exit status 1 when one could not be sent.
+    """
+    from streams.dead_letters import position, read, replay
 
     settings = read_settings()
     chosen = [
         letter
         for letter in read(settings)
-        if (not positions or f"{letter.topic}-{letter.partition}-{letter.offset}" in positions)
-        and (reason is None or reason in letter.reason)
+        if (not positions or position(letter) in positions) and (reason is None or reason in letter.reason)
     ]
-    out.print(f"sent {replay(settings, chosen)} dead letters again")
+    done = replay(settings, chosen)
+    out.print(f"sent {done.sent} dead letters again")
+    for where, why in done.refused.items():
+        err.print(f"[red]not sent[/red] {escape(where)}: {escape(why)}", soft_wrap=True)
+    sys.exit(1 if done.refused else 0)
 
 
 @main.command()

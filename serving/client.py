@@ -133,8 +133,11 @@ def follow(
         ValueError: the URL is not of the form that `Producer` tells.
         KafkaError: no broker answers there, or there is no such topic.
     """
+    from streams.damaged import skip_damaged_in_kafka_python  # loads aiokafka, which a producer does not need
+
     topic = TopicNames.under(topic_prefix).recommendations
     consumer = KafkaConsumer(**KafkaTarget.parse(broker_url).consumer_options())
+    skip_damaged_in_kafka_python(consumer)
     try:
         numbers = consumer.partitions_for_topic(topic)
         if not numbers:

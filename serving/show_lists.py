@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from streams.damaged import skip_damaged
 from streams.events import Recommendations
 from streams.settings import Settings
 from streams.state import Store
@@ -41,8 +42,10 @@ async def _show(settings: Settings, user: str, out: Console, *, follow: bool, as
 
 async def _follow(settings: Settings, user: str, out: Console, *, after: int, as_json: bool) -> None:
     topic = TopicNames.under(settings.topic_prefix).recommendations
-    consumer = AIOKafkaConsumer(topic, auto_offset_reset="earliest", **settings.kafka.consumer_options())
+    consumer = AIOKafkaConsumer(auto_offset_reset="earliest", **settings.kafka.consumer_options())
     await consumer.start()
+    skip_damaged(consumer)
+    consumer.subscribe([topic])
     try:
         async for record in consumer:
             if record.key == user.encode() and record.value is not None:

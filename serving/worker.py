@@ -14,6 +14,7 @@ from serving.engine import Engine
 from serving.refresh import Owed, Refresh
 from streams.app import make_app
 from streams.catalogue import Catalogue, keep_items, keep_users
+from streams.dead_letters import write
 from streams.events import DeadLetter, encode
 from streams.ingest import Lane, Reads, ingest, read_batch
 from streams.settings import Settings
@@ -44,12 +45,15 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
         # past the topic's own `send`, whose bookkeeping costs more than the message
         return await app.producer.send(names.recommendations, user_id.encode(), payload, None, None, None)
 
+    async def send_letter(key: bytes, value: bytes) -> Awaitable[object]:
+        return await dead_letters.send(key=key, value=value)
+
     async def bury(letters: list[DeadLetter]) -> list[Awaitable[object]]:
-        status.dead_letters += len(letters)
-        return [
-            await dead_letters.send(key=f"{x.topic}-{x.partition}-{x.offset}".encode(), value=encode(x))
-            for x in letters
-        ]
+        async def write_all() -> None:
+            status.dead_letters += len(letters)
+            status.dead_letters_unwritten += await write(letters, send_letter)
+
+        return [asyncio.create_task(write_all())] if letters else []
 
     engine = Engine(settings, store, catalogue)
     refresher = Refresh(settings, store, engine, publish)

@@ -13,8 +13,12 @@ from streams.transport import BatchApp
 log = logging.getLogger(__name__)
 
 
-def make_app(settings: Settings, role: str) -> BatchApp:
-    """An app of that role, which is also the name of its consumer group (under the topic prefix)."""
+def make_app(settings: Settings, role: str, *, gather_ms: int = 0) -> BatchApp:
+    """An app of that role, which is also the name of its consumer group (under the topic prefix).
+
+    Args:
+        gather_ms: see `BatchApp`.
+    """
     kafka = settings.kafka
     datadir = settings.data_dir / "faust"  # Faust wants one even without tables
     datadir.mkdir(parents=True, exist_ok=True)
@@ -43,6 +47,7 @@ def make_app(settings: Settings, role: str) -> BatchApp:
     return BatchApp(
         f"{settings.topic_prefix}millstream-{role}",
         batch_max=settings.ingest.batch_max,
+        gather_ms=gather_ms,
         **options,
     )
 

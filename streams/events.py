@@ -192,8 +192,19 @@ class ModelAnnouncement(Struct, frozen=True, omit_defaults=True, kw_only=True):
     losses: dict[str, list[float]] = {}
 
 
+#: A part of a record that its dead letter may keep in part only.
+Part = Literal["value", "key", "headers"]
+
+
 class DeadLetter(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A record that could not be used: its original bytes (base64 in JSON), headers and position, and the reason."""
+    """A record that could not be used: its bytes (base64 in JSON), headers and position, and the reason.
+
+    `size` (bytes) and `sha256` are those of the whole value; a value is kept up to its first 64 KiB. `cut` names what
+    was kept in part: value, key, headers.
+
+    `first_offset` is there for a whole batch that was damaged: the letter's offset is then that of the batch's last
+    record, and value, size and hash are those of the batch.
+    """
 
     topic: str
     partition: int
@@ -204,8 +215,12 @@ class DeadLetter(Struct, frozen=True, omit_defaults=True, kw_only=True):
     v: Literal[1] = 1
     field: str = ""
     key: bytes | None = None
-    headers: list[tuple[str, bytes]] = []
+    headers: list[tuple[str, bytes | None]] = []
     timestamp: int | UnsetType = UNSET
+    size: int = 0
+    sha256: str = ""
+    cut: list[Part] = []
+    first_offset: int | UnsetType = UNSET
 
 
 class BadRecord(Exception):

@@ -55,6 +55,7 @@ class WorkerStatus(msgspec.Struct):
 
     Attributes:
         applied, copies, dead_letters, lists: counts since it started.
+        dead_letters_unwritten: those of the dead letters that the broker did not take; the log has each one's reason.
         lag: records of its partitions that are not acknowledged yet.
         freshness_ms: p50, p95 and p99 of its newest lists, from their event's arrival in Kafka; empty before the first.
     """
@@ -66,6 +67,7 @@ class WorkerStatus(msgspec.Struct):
     applied: int = 0
     copies: int = 0
     dead_letters: int = 0
+    dead_letters_unwritten: int = 0
     lists: int = 0
     lag: int = 0
     partitions: int = 0

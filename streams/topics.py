@@ -3,9 +3,10 @@
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any, Final
 
 from kafka.admin import KafkaAdminClient, NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, LeaderNotAvailableError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from streams.settings import Settings
 
@@ -19,6 +20,9 @@ KEYED_BY = {
     "models": "version",
     "dead-letters": "topic-partition-offset",
 }
+#: What a broker says of a topic that it does not know yet, or whose partitions nobody leads yet.
+_NOT_YET: Final = (UnknownTopicOrPartitionError.errno, LeaderNotAvailableError.errno)
+_POLL_S: Final = 0.05
 COMPACTED = frozenset({"items", "users", "recommendations", "models"})
 
 
@@ -76,7 +80,7 @@ def create(settings: Settings, *, patience_s: float = 60.0) -> dict[str, str]:
     A topic that was deleted and made again has a new identity, so positions kept under the old one no longer count.
 
     Raises:
-        BrokerAway: the broker did not answer within `patience_s` seconds.
+        BrokerAway: the broker did not answer, or did not know the topics that it made, within `patience_s` seconds.
     """
     admin = connect(settings, patience_s=patience_s)
     try:
@@ -89,13 +93,32 @@ def create(settings: Settings, *, patience_s: float = 60.0) -> dict[str, str]:
                     log.info("created topic %s", name)
                 except TopicAlreadyExistsError:
                     pass  # another process was quicker
-        described = admin.describe_topics(list(names.values()))
+        described = _described(admin, list(names.values()), patience_s)
         cluster = admin.describe_cluster().get("cluster_id") or "cluster"
         return {
             topic["name"]: _log_identity(topic.get("topic_id"), f"{cluster}/{topic['name']}") for topic in described
         }
     finally:
         admin.close()
+
+
+def _described(admin: KafkaAdminClient, names: list[str], patience_s: float) -> list[dict[str, Any]]:
+    """What the broker knows of the topics, once it knows them all.
+
+    A broker hears of a new topic a moment after the controller has made it. Until then it gives no identity of the
+    topic's log, and positions would be kept under a name that nobody looks for later.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        described: list[dict[str, Any]] = admin.describe_topics(names)
+        unknown = [topic["name"] for topic in described if topic["error_code"] in _NOT_YET]
+        if not unknown:
+            return described
+        if time.monotonic() > deadline:
+            raise BrokerAway(
+                f"the broker knows nothing of {', '.join(unknown)}, {patience_s:.0f} s after their creation"
+            )
+        time.sleep(_POLL_S)
 
 
 def _new_topic(settings: Settings, role: str, name: str) -> NewTopic:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from faust.types import StreamT
@@ -36,6 +37,11 @@ log = logging.getLogger(__name__)
 #: How many times the events of the last full training there must be for one that is due by time, and for one at once.
 _GROWN = 1.5
 _DOUBLED = 2.0
+
+#: The log is written once a second: a record that waits half a second for others is not later for it.
+_GATHER_MS: Final = 500
+#: The status is written when it changes, and as often as this, in seconds, so that it is seen that the trainer lives.
+_TELL_S: Final = 1.0
 
 Announce = Callable[[str, bytes], Awaitable[object]]
 _ANSWER = msgspec.json.Decoder(Answer)
@@ -85,6 +91,7 @@ class Trainer:
         self._progress = Progress("", 0.0)
         self._busy = False
         self._trainings = 0
+        self._told: TrainerStatus | None = None
 
     # -- the sample log
 
@@ -143,7 +150,18 @@ class Trainer:
 
     async def tell(self) -> None:
         """Write the status to Redis."""
-        status = TrainerStatus(
+        status = self._status()
+        await self._store.put_status(TRAINER, encode(status))
+        self._told = status
+
+    async def tell_changes(self) -> None:
+        """Write the status to Redis where it has changed since the last time, or that was a while ago."""
+        status, told = self._status(), self._told
+        if told is None or status.at - told.at >= _TELL_S or msgspec.structs.replace(told, at=status.at) != status:
+            await self.tell()
+
+    def _status(self) -> TrainerStatus:
+        return TrainerStatus(
             positions=self._log.reached,
             logged=self._log.rows,
             newest_ts=self._milestones.newest_ts,
@@ -156,7 +174,6 @@ class Trainer:
             at=time.time(),
             no_model=self._milestones.no_model,
         )
-        await self._store.put_status(TRAINER, encode(status))
 
     def _due(self) -> Due:
         training = self._settings.training
@@ -301,7 +318,7 @@ def new_version() -> str:
 def make_trainer(settings: Settings, logs: dict[str, str]) -> BatchApp:
     """The trainer's Faust app; `logs` are the identities of the topics' logs."""
     names = TopicNames.under(settings.topic_prefix)
-    app = make_app(settings, "trainer")
+    app = make_app(settings, "trainer", gather_ms=_GATHER_MS)
     models = app.topic(names.models, key_serializer="raw", value_serializer="raw")
     store = Store(settings)
 
@@ -327,7 +344,7 @@ def make_trainer(settings: Settings, logs: dict[str, str]) -> BatchApp:
 
     @app.timer(0.2)
     async def tell() -> None:
-        await trainer.tell()
+        await trainer.tell_changes()
 
     @app.task
     async def train() -> None:

@@ -11,7 +11,9 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from streams import topics
-from streams.events import BadRecord, DeadLetter, ModelAnnouncement, Recommendations
+from streams.damaged import skip_damaged
+from streams.dead_letters import decode_letter
+from streams.events import BadRecord, ModelAnnouncement, Recommendations
 from streams.refusals import Refusals
 from streams.settings import Settings
 from streams.state import Store
@@ -71,6 +73,7 @@ class Wire:
         await wire.store.wait()
         await wire.producer.start()
         await wire._consumer.start()
+        skip_damaged(wire._consumer)
         wire._listening = asyncio.create_task(wire._listen())
         try:
             yield wire
@@ -120,8 +123,8 @@ class Wire:
             self.models.append(announcement)
 
     def _on_dead(self, record: ConsumerRecord) -> None:
-        letter = msgspec.json.decode(record.value, type=DeadLetter)
-        if letter.topic == self.names.events and letter.first_seen >= self.started_ms:
+        letter = decode_letter(record)
+        if letter is not None and letter.topic == self.names.events and letter.first_seen >= self.started_ms:
             if (letter.partition, letter.offset) not in self.dead:
                 self.refusals.add(BadRecord(letter.reason, letter.field))
             self.dead.add((letter.partition, letter.offset))

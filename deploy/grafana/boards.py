@@ -64,7 +64,10 @@ BOARDS: Final[dict[str, tuple[str, Sequence[Row]]]] = {
                     ),
                     Panel(
                         "Dead letters",
-                        {"sum(rate(millstream_worker_dead_letters_total[5m]))": "records that could not be used"},
+                        {
+                            "sum(rate(millstream_worker_dead_letters_total[5m]))": "records that could not be used",
+                            "sum(rate(millstream_worker_dead_letters_unwritten_total[5m]))": "letters not written",
+                        },
                         "A second. `millstream dead-letters list` shows why.",
                         "ops",
                     ),

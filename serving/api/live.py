@@ -5,12 +5,12 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
@@ -26,6 +26,7 @@ from serving.online.gauges import Gauges
 from serving.online.skew import Skew
 from serving.online.tally import Tally
 from streams.catalogue import Catalogue
+from streams.damaged import skip_damaged
 from streams.events import Recommendations
 from streams.settings import Settings
 from streams.state import Store
@@ -40,6 +41,9 @@ _MADE_AT_ONCE: Final = 64
 _READ_AT_ONCE: Final = 256
 #: Lists kept in this process, for when Redis is away.
 _REMEMBERED: Final = 10_000
+#: While nobody listens, lists are read so seldom (s): many together cost a fraction of one at a time.
+_REST_S: Final = 0.5
+_READ_MS: Final = 1_000
 #: Lists that a listener may lag behind before it is cut off.
 _QUEUE: Final = 1_000
 _RETRY_S: Final = 1.0
@@ -86,7 +90,11 @@ class Served(NamedTuple):
 
 
 class Live:
-    """The API's own view of the system; `open` runs it."""
+    """The API's own view of the system; `open` runs it.
+
+    Attributes:
+        hear: called with the records of the recommendations topic as they are read, some time after they came.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -109,6 +117,8 @@ class Live:
         self._ending = False
         self._remembered: OrderedDict[str, bytes] = OrderedDict()
         self._listeners: dict[asyncio.Queue[Recommendations | None], str | None] = {}
+        self._listened = asyncio.Event()  # set while there are listeners
+        self.hear: Callable[[Sequence[ConsumerRecord]], None] | None = None
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator["Live"]:
@@ -230,9 +240,10 @@ class Live:
     async def _without_state(self, user: str, size: int, without: Collection[str], degraded: str) -> Served:
         known = self._remembered.get(user)
         if known is not None:
-            made = msgspec.json.decode(known, type=Recommendations)
-            gone = self.engine.withdrawn(made)
-            return Served(_trimmed(made, size, gone.union(without)), "remembered", degraded)
+            with contextlib.suppress(msgspec.MsgspecError):  # it was kept as it came
+                made = msgspec.json.decode(known, type=Recommendations)
+                gone = self.engine.withdrawn(made)
+                return Served(_trimmed(made, size, gone.union(without)), "remembered", degraded)
         made = await self.engine.list_of_nobody(user, size=size + len(without))
         return Served(_trimmed(made, size, without), "trending", degraded)
 
@@ -257,24 +268,42 @@ class Live:
         consumer = AIOKafkaConsumer(**self.settings.kafka.consumer_options())
         try:
             await consumer.start()
+            skip_damaged(consumer)
             topic = self.names.recommendations
             partitions = [TopicPartition(topic, n) for n in sorted(await self.producer.partitions_for(topic))]
             consumer.assign(partitions)
             await consumer.seek_to_end(*partitions)
-            async for record in consumer:
-                if record.value is None:
-                    self._remembered.pop((record.key or b"").decode(errors="replace"), None)
-                    continue
-                made = msgspec.json.decode(record.value, type=Recommendations)
-                self._remember(made.user_id, record.value)
-                self.skew.offer(made.user_id)
-                for shadow in self.tally.shadows:
-                    shadow.offer(made)
-                for listener, user in list(self._listeners.items()):
-                    if user in (None, made.user_id):
-                        self._pass_on(listener, made)
+            while True:
+                for records in (await consumer.getmany(timeout_ms=_READ_MS)).values():
+                    for record in records:
+                        self._take_list(record)
+                    if self.hear is not None:
+                        self.hear(records)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._listened.wait(), _REST_S)
         finally:
             await consumer.stop()
+
+    def _take_list(self, record: ConsumerRecord) -> None:
+        """Remember a list, and decode it only where somebody asks for it."""
+        user = (record.key or b"").decode(errors="replace")
+        if record.value is None:
+            self._remembered.pop(user, None)
+            return
+        self._remember(user, record.value)
+        self.skew.offer(user)
+        listeners = [listener for listener, wanted in self._listeners.items() if wanted in (None, user)]
+        if not listeners and not self.tally.shadows:
+            return
+        try:
+            made = msgspec.json.decode(record.value, type=Recommendations)
+        except msgspec.MsgspecError as error:
+            log.warning("%s-%d, offset %d, is no list: %s", record.topic, record.partition, record.offset, error)
+            return
+        for shadow in self.tally.shadows:
+            shadow.offer(made)
+        for listener in listeners:
+            self._pass_on(listener, made)
 
     def _pass_on(self, listener: asyncio.Queue[Recommendations | None], made: Recommendations) -> None:
         if listener.full():  # it reads too slowly, and may come again
@@ -283,17 +312,21 @@ class Live:
             listener.put_nowait(made)
 
     def _cut_off(self, listener: asyncio.Queue[Recommendations | None]) -> None:
-        del self._listeners[listener]
+        self._leave(listener)
         if listener.full():
             listener.get_nowait()
         listener.put_nowait(None)
 
     async def lists(self, user: str | None) -> AsyncIterator[Recommendations | None]:
-        """The lists published from now on, of one user or of all; None now and then, so that a silence is seen."""
+        """The lists published from now on, of one user or of all; None now and then, so that a silence is seen.
+
+        The first of several listeners may get lists of the last half second too.
+        """
         if self._ending:
             return
         queue: asyncio.Queue[Recommendations | None] = asyncio.Queue(_QUEUE)
         self._listeners[queue] = user
+        self._listened.set()
         try:
             while True:
                 try:
@@ -305,7 +338,12 @@ class Live:
                     return
                 yield made
         finally:
-            self._listeners.pop(queue, None)
+            self._leave(queue)
+
+    def _leave(self, listener: asyncio.Queue[Recommendations | None]) -> None:
+        self._listeners.pop(listener, None)
+        if not self._listeners:
+            self._listened.clear()
 
     def end_streams(self) -> None:
         """Have every stream end; a signal handler may call it."""

@@ -18,6 +18,7 @@ _COUNTED: Final = {
     "applied": "Events that changed the state.",
     "copies": "Events that were copies and changed nothing.",
     "dead_letters": "Records that could not be used.",
+    "dead_letters_unwritten": "Dead letters that the broker did not take; the log has their reasons.",
     "lists": "Lists published.",
 }
 

@@ -95,6 +95,8 @@ class _Letters:
                     if letter.field:
                         chip(letter.field, charts.ROSE)
                     chip(f"{letter.topic} {letter.partition}/{letter.offset}")
+                    if letter.cut:
+                        chip(f"{', '.join(letter.cut)} cut; the value had {letter.size:,} bytes", charts.AMBER)
                     if any(name == REPLAYED_HEADER for name, _ in letter.headers):
                         chip("sent again and failed again", charts.AMBER)
                     ui.label(f"{span(max(time.time() - letter.first_seen / 1000, 0))} ago").classes("ms-soft")
@@ -114,11 +116,14 @@ class _Letters:
         ):
             return
         try:
-            sent = await asyncio.to_thread(replay, self._board.settings, letters)
+            done = await asyncio.to_thread(replay, self._board.settings, letters)
         except (KafkaError, OSError) as error:
             ui.notify(f"Kafka did not take them: {error or type(error).__name__}", type="negative")
             return
-        ui.notify(f"Sent {sent} again", type="positive")
+        for where, why in done.refused.items():
+            ui.notify(f"{where} was not sent: {why}", type="negative")
+        if done.sent:
+            ui.notify(f"Sent {done.sent} again", type="positive")
 
 
 def _text(raw: bytes | None) -> str:

@@ -110,6 +110,7 @@ def _away(board: Board) -> None:
         text = ui.label()
 
     def look() -> None:
+        board.watch.look()
         text.text = board.watch.now.away
         strip.visible = bool(board.watch.now.away)
 

@@ -1,7 +1,8 @@
 """The dashboard's one look at the system, shared by all open pages: what comes by on the topics, and what roles tell.
 
-It reads at most twice a second, and of events no more than a bounded number: when there are more, the oldest are passed
-over. So what it costs does not depend on how much goes through the system or on how many look at it.
+It reads at most twice a second, and of events no more than a bounded number: when there are more, the oldest are
+skipped. So what it costs does not depend on how much goes through the system or on how many look at it. While no page
+is open it reads less often.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -25,13 +26,18 @@ from serving.dashboard.outcomes import Outcomes
 from serving.dashboard.rates import Rates
 from serving.dashboard.rolling import Found, Listed, RollingRecall, Trend, by_number
 from serving.dashboard.samples import History, Sample
-from streams.events import BadRecord, DeadLetter, Event, ModelAnnouncement, Recommendations, decode_event
+from streams.damaged import skip_damaged
+from streams.dead_letters import decode_letter
+from streams.events import BadRecord, DeadLetter, Event, ModelAnnouncement, decode_event
 from streams.status import SILENT_S, TrainerStatus, WorkerStatus, live_workers, trainer_status
 
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 0.5
 _READ_S: Final = 0.25
+#: The same while no page is open. A page that is open looks every second.
+_UNATTENDED_S: Final = 2.0
+_OPEN_S: Final = 5.0
 #: The most events looked at in one reading; so many readings may be behind before events are passed over.
 _EVENTS: Final = 500
 _BEHIND: Final = 4 * _EVENTS
@@ -39,6 +45,7 @@ _BEHIND: Final = 4 * _EVENTS
 _SCORED: Final = 50
 #: How often the trending items are looked up, and how many: what a user has seen is taken out of them.
 _TRENDS_S: Final = 2.0
+_TRENDS_UNATTENDED_S: Final = 10.0
 _TRENDING: Final = 200
 _RETRY_S: Final = 1.0
 _LETTERS: Final = 500
@@ -55,6 +62,23 @@ class Seen(Struct):
     what: str
     title: str
     item: str = ""
+
+
+class _Place(Struct):
+    item_id: str
+
+
+class _List(Struct):
+    """What is looked at of a list: to decode the rest would cost four times as much."""
+
+    user_id: str
+    seq: int
+    items: list[_Place]
+    model: str
+    generated_at: int
+
+
+_LIST: Final = msgspec.json.Decoder(_List)
 
 
 class Letter(Struct):
@@ -98,6 +122,20 @@ class Watch:
         self.newest_ts = 0
         self.outcomes = Outcomes(live)
         self.payload = "{}"
+        self._looked = asyncio.Event()  # set while a page is open
+        self._looked_at = float("-inf")
+
+    def look(self) -> None:
+        """Say that a page is open; each does so every second."""
+        self._looked_at = time.monotonic()
+        self._looked.set()
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait for so long, or until a page is opened."""
+        if time.monotonic() - self._looked_at > _OPEN_S:
+            self._looked.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._looked.wait(), seconds)
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator["Watch"]:
@@ -109,15 +147,16 @@ class Watch:
                 self._sample,
                 self._look_up_trends,
                 self.outcomes.follow,
-                self._follow_lists,
                 lambda: self._follow(names.events, self._on_events, back=_FEED),
                 lambda: self._follow(names.models, self._on_models, back=_ANNOUNCED),
                 lambda: self._follow(names.dead_letters, self._on_letters, back=_LETTERS),
             )
         ]
+        self._live.hear = self._on_lists
         try:
             yield self
         finally:
+            self._live.hear = None
             await ended(tasks)
 
     async def _again(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -135,6 +174,7 @@ class Watch:
         """Hand on the records of a topic from now on, and so many from before as `back` says."""
         consumer = AIOKafkaConsumer(**self._live.settings.kafka.consumer_options())
         await consumer.start()
+        skip_damaged(consumer)
         try:
             partitions = [TopicPartition(topic, n) for n in sorted(await self._live.producer.partitions_for(topic))]
             consumer.assign(partitions)
@@ -149,15 +189,17 @@ class Watch:
                     if end - await consumer.position(partition) > _BEHIND:
                         consumer.seek(partition, end - _EVENTS)
                 await asyncio.sleep(_READ_S)
+                await self._rest(_UNATTENDED_S)
         finally:
             await consumer.stop()
 
-    async def _follow_lists(self) -> None:
-        async for made in self._live.lists(None):
-            if made is not None:
-                self._on_list(made)
+    def _on_lists(self, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            if record.value is not None:
+                with contextlib.suppress(msgspec.MsgspecError):  # the counting of lists logs it
+                    self._on_list(_LIST.decode(record.value))
 
-    def _on_list(self, made: Recommendations) -> None:
+    def _on_list(self, made: _List) -> None:
         self.n_lists += 1
         items = by_number([place.item_id for place in made.items], self._live.engine.catalogue.numbers)
         self.score.listed(made.user_id, Listed(made.generated_at, made.model, items))
@@ -200,8 +242,9 @@ class Watch:
 
     async def _on_letters(self, records: list[ConsumerRecord]) -> None:
         for record in records:
-            if record.value is not None:
-                self.letters.append(Letter(record.offset, msgspec.json.decode(record.value, type=DeadLetter)))
+            letter = decode_letter(record)
+            if letter is not None:
+                self.letters.append(Letter(record.offset, letter))
 
     def title(self, item_id: str) -> str:
         """What to call an item: its title, or its id where no record gives one."""
@@ -214,6 +257,7 @@ class Watch:
             if self._live.warm:
                 self.score.trending(Trend(now_ms(), self._live.engine.trending(_TRENDING)))
             await asyncio.sleep(_TRENDS_S)
+            await self._rest(_TRENDS_UNATTENDED_S)
 
     # -- how it stands
 

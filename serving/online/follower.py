@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from serving.online.order import InOrder
 from serving.online.tally import Tally
+from streams.damaged import skip_damaged
 from streams.events import BadRecord, Event, Recommendations, decode_event
 from streams.settings import Settings
 from streams.state import Store
@@ -24,7 +25,13 @@ log = logging.getLogger(__name__)
 _AT_ONCE: Final = 200
 #: A partition that holds so many records is not read on until the others have caught up.
 _HELD_MAX: Final = 5_000
-_SETTLE_S: Final = 0.2
+#: The broker gathers records for so long, or until there are so many bytes, before it answers: a wake-up for each
+#: record would cost more than the counting.
+_GATHER_MS: Final = 500
+_GATHER_BYTES: Final = 1_048_576
+#: A record waits for older ones of other partitions, which another broker may gather for as long.
+_SETTLE_S: Final = _GATHER_MS / 1000 + 0.2
+_WAIT_MS: Final = 200
 _RETRY_S: Final = 1.0
 
 #: The numbers of a topic's partitions.
@@ -59,9 +66,15 @@ class Follower:
                 await asyncio.sleep(_RETRY_S)
 
     async def _read(self) -> None:
-        consumer = AIOKafkaConsumer(auto_offset_reset="earliest", **self._settings.kafka.consumer_options())
+        consumer = AIOKafkaConsumer(
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=_GATHER_MS,
+            fetch_min_bytes=_GATHER_BYTES,
+            **self._settings.kafka.consumer_options(),
+        )
         try:
             await consumer.start()
+            skip_damaged(consumer)
             partitions = [
                 TopicPartition(topic, number)
                 for topic in (self._names.recommendations, self._names.events)
@@ -75,7 +88,7 @@ class Follower:
                 consumer.seek(partition, offset)
             order: InOrder[TopicPartition, ConsumerRecord] = InOrder(partitions, settle_s=_SETTLE_S)
             while True:
-                fetched = await consumer.getmany(timeout_ms=50, max_records=2_000)
+                fetched = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=2_000)
                 now = time.monotonic()
                 for partition, records in fetched.items():
                     order.put(partition, records, now)

@@ -62,8 +62,10 @@ def test_up_works_where_folders_have_the_names_of_our_packages(servers: tuple[st
     try:
         wait_until(lambda: ready() or up.poll() is not None, "the API is ready", within_s=90)
         producer = KafkaProducer(**settings.kafka.kafka_python_options())
-        for at in range(1500):
-            event = Event(type="like", user_id=f"u{at % 50}", item_id=f"i{at * 7 % 40}", ts=NOW + 1000 * at)
+        for at in range(1500):  # each user likes the 20 items of one half, one after another: more than trending knows
+            user, step = at % 75, at // 75
+            item = 20 * (user % 2) + (7 * step + user) % 20
+            event = Event(type="like", user_id=f"u{user}", item_id=f"i{item}", ts=NOW + 1000 * at)
             producer.send(
                 TopicNames.under(settings.topic_prefix).events, key=event.user_id.encode(), value=encode(event)
             )

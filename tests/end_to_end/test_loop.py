@@ -5,11 +5,13 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from typing import TypeVar
 
 import msgspec
 import pytest
 
+from streams.dead_letters import VALUE_MAX
 from streams.events import DeadLetter, ModelAnnouncement, Recommendations
 from streams.settings import Settings
 from streams.state import Store
@@ -173,7 +175,7 @@ def test_an_erased_user_loses_list_and_state(trained: World) -> None:
     assert on_store(trained.settings, lambda store: actions_kept(store, ["hal"])) == 1
 
 
-def test_what_cannot_be_used_is_a_dead_letter_whole_and_ingestion_goes_on(trained: World) -> None:
+def test_what_cannot_be_used_is_a_dead_letter_and_ingestion_goes_on(trained: World) -> None:
     letters = trained.read(trained.names.dead_letters)
     bad = {
         "ivy-1": (b'{"type":"watch"', ""),
@@ -181,9 +183,12 @@ def test_what_cannot_be_used_is_a_dead_letter_whole_and_ingestion_goes_on(traine
         "ivy-3": (b'{"type":"click","user_id":"ivy","item_id":"x","ts":99999999999999}', "ts"),
         "ivy-4": (b'{"type":"click","user_id":"ivy","item_id":"' + b"x" * 70_000 + b'","ts":1}', ""),
         "ivy-5": (b"", ""),
+        "ivy-6": (b"not JSON " * 100_000, ""),
     }
     for key, (raw, _) in bad.items():
         trained.send(trained.names.events, key, raw, headers=[("trace", key.encode())])
+    for topic in (trained.names.items, trained.names.users):
+        trained.send(topic, f"ivy-{topic}", b"not JSON " * 100_000)
     published = answer(trained, "ivy", watch("ivy", "drama-1", NOW, event_id="i1"), "i1")
     assert published.items
 
@@ -191,11 +196,12 @@ def test_what_cannot_be_used_is_a_dead_letter_whole_and_ingestion_goes_on(traine
         read = [msgspec.json.decode(value or b"", type=DeadLetter) for _, value in rows]
         return {(letter.key or b"").decode(): letter for letter in read if (letter.key or b"").startswith(b"ivy-")}
 
-    found = mine(letters.until(lambda rows: len(mine(rows)) == len(bad)))
+    found = mine(letters.until(lambda rows: len(mine(rows)) == len(bad) + 2))
     letters.close()
     for key, (raw, field) in bad.items():
         letter = found[key]
-        assert (letter.value or b"") == raw and letter.field == field and letter.reason
+        assert (letter.value or b"") == raw[:VALUE_MAX] and letter.field == field and letter.reason
+        assert (letter.size, letter.sha256) == (len(raw), sha256(raw).hexdigest())
         assert letter.headers == [("trace", key.encode())]
         assert letter.topic == trained.names.events and letter.offset >= 0
 

@@ -16,7 +16,7 @@ def record(
     key: bytes | None = None,
     topic: str = "events",
     partition: int = 0,
-    headers: Sequence[tuple[str, bytes]] = (),
+    headers: Sequence[tuple[str, bytes | None]] = (),
 ) -> ConsumerRecord:
     return ConsumerRecord(
         topic=topic,

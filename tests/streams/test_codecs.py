@@ -1,5 +1,6 @@
 """Batches of every codec reach every reader, whoever chose the codec; a codec that is missing is named at the start."""
 
+import logging
 import multiprocessing
 import uuid
 from collections.abc import Iterator
@@ -97,6 +98,36 @@ async def test_a_compressed_batch_reaches_every_reader(groups: dict[str, Group],
     reader = KafkaConsumer(group.topic, auto_offset_reset="earliest", **group.settings.kafka.kafka_python_options())
     assert [next(reader).value for _ in VALUES] == VALUES
     reader.close()
+
+
+def test_a_batch_in_a_codec_that_is_missing_ends_the_process_which_names_the_codec(
+    servers: tuple[str, str], tmp_path: Path
+) -> None:
+    settings = Settings(
+        broker_url=servers[0],
+        redis_url=servers[1],
+        data_dir=tmp_path,
+        topic_prefix=f"codec-{uuid.uuid4().hex[:8]}.",
+        partitions=1,
+    )
+    topics.create(settings)
+    producer = KafkaProducer(acks="all", compression_type="lz4", **settings.kafka.kafka_python_options())
+    producer.send(TopicNames.under(settings.topic_prefix).events, VALUES[0])
+    producer.close()
+    log, notes = tmp_path / "log", tmp_path / "notes"
+    member = FORKS.Process(target=run_without_codecs, args=(settings, notes, log))
+    member.start()
+    member.join(60)
+    assert member.exitcode == 1
+    assert "Libraries for lz4 compression codec not found" in log.read_text()
+    assert batch_member.notes(notes) == []
+
+
+def run_without_codecs(settings: Settings, notes: Path, log: Path) -> None:
+    """A member where the package of aiokafka's codecs is not installed."""
+    aiokafka.codec.cramjam = None
+    logging.basicConfig()
+    batch_member.main(settings, notes, "all", log)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 import asyncio
 import socket
 import time
+from typing import Any
+from uuid import UUID
 
 import pytest
+from kafka.admin import KafkaAdminClient
 
 from streams import topics
 from streams.state import StateAway, Store
@@ -25,6 +28,25 @@ def test_creating_topics_again_changes_nothing(make_settings: MakeSettings) -> N
     assert set(first) == set(TopicNames.under(settings.topic_prefix).all().values())
     assert len(set(first.values())) == len(first), "two logs of one identity would share their fences"
     assert topics.create(settings) == first
+
+
+def test_the_identity_of_a_new_topic_is_waited_for(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker of Apache Kafka does not know a topic at once that its controller has made."""
+    describe = KafkaAdminClient.describe_topics
+    asked = []
+
+    def late(self: KafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
+        asked.append(names)
+        described: list[dict[str, Any]] = describe(self, names)
+        unknown = {"error_code": 3, "topic_id": UUID(int=0)} if len(asked) == 1 else {}
+        return [topic | unknown for topic in described]
+
+    settings = make_settings()
+    monkeypatch.setattr(KafkaAdminClient, "describe_topics", late)
+    first = topics.create(settings)
+    assert topics.create(settings) == first and len(asked) == 3
 
 
 def test_each_topic_has_the_partitions_it_needs(make_settings: MakeSettings) -> None:

@@ -17,13 +17,11 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 import pytest
-from fastapi.testclient import TestClient
 
 from deploy.embedded import Embedded
 from models.artefact import ArtefactStore, read_manifest, write_manifest
 from models.popularity import PopularityConfig
 from models.training import train
-from serving.api.app import make_api
 from serving.api.live import Asked, Live, Served
 from streams import topics
 from streams.events import Cause, ItemRecord, Recommendations, encode
@@ -33,6 +31,7 @@ from streams.settings import ApiSettings, Settings
 from streams.state import Store
 from tests.conftest import MakeSettings
 from tests.models import world
+from tests.serving.api.client import api_client
 from tests.serving.api.test_api import NOW, Api, items, like
 from tests.waiting import wait_until
 
@@ -139,7 +138,7 @@ def promote(settings: Settings, version: str, trained: Path) -> None:
 
 @contextmanager
 def running(settings: Settings) -> Iterator[Renewing]:
-    with TestClient(make_api(settings)) as client:
+    with api_client(settings) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200, "the API is ready")
         yield Renewing(settings, client)
 
