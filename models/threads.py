@@ -1,8 +1,12 @@
-"""How many threads compute in this process."""
+"""The threads of this process: how many compute, and how soon others get their turn."""
 
 import os
+import sys
+from typing import Final
 
 from threadpoolctl import threadpool_limits
+
+_SWITCH_S: Final = 0.0005
 
 
 def use_threads(count: int) -> None:
@@ -20,3 +24,12 @@ def use_threads(count: int) -> None:
 
     threadpool_limits(count)
     torch.set_num_threads(count)
+
+
+def switch_often() -> None:
+    """Give the event loop its turn soon while lists are computed in a thread of the same process.
+
+    By default a computing thread keeps Python's interpreter for 5 ms. The loop needs a turn for each step of each
+    request and message, and would wait that long for each of them.
+    """
+    sys.setswitchinterval(_SWITCH_S)

@@ -8,7 +8,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from models.threads import use_threads
+from models.threads import switch_often, use_threads
 from serving.cli_data import datasets, replay
 from serving.cli_experiments import experiments
 from serving.cli_models import evaluate, train
@@ -63,6 +63,7 @@ def worker(refresh: bool) -> None:
     """Run a worker: ingest, catalogue, profile and refresh agents. Start more for more throughput."""
     collect_seldom()
     use_threads(1)  # a role that ranks shares its machine
+    switch_often()
     from serving.worker import make_worker
     from streams.app import run
 
@@ -90,6 +91,7 @@ def api(host: str | None, port: int | None) -> None:
     """Run the HTTP API: lists out, events and records in. Its own description is at /docs."""
     collect_seldom()
     use_threads(1)
+    switch_often()
     from serving.api.app import serve
 
     settings, _ = _prepare_role(
