@@ -114,9 +114,9 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
                 waiting = [await owed.get()]
                 while not owed.empty():
                     waiting.append(owed.get_nowait())
+                await refresher.settle(waiting, tasks)
                 for _ in waiting:
                     owed.task_done()
-                await refresher.settle(waiting, tasks)
 
     @app.task
     async def follow_model() -> None:
