@@ -5,7 +5,8 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import numpy as np
 from faust.types import StreamT
@@ -21,10 +22,10 @@ from streams.settings import Settings
 from streams.state import Store
 from streams.status import WORKER, WorkerStatus
 from streams.topics import TopicNames
-from streams.transport import BatchApp, RecordBatch, batches
+from streams.transport import BatchApp, RecordBatch, batches, takes
 
-#: Batches of events under way at once: one made ready, and those that Redis has.
-IN_FLIGHT = 4
+#: Batches of events applied together: one is decoded while Redis has the others.
+TOGETHER: Final = 4
 
 
 def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool = True) -> BatchApp:
@@ -38,7 +39,7 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
     catalogue = Catalogue(store)
     dead_letters = app.topic(names.dead_letters, key_serializer="raw", value_serializer="raw")
     # a queue of our own: Faust empties its channels at a rebalance, and what is owed would wait for ever
-    owed: asyncio.Queue[Owed] = asyncio.Queue(maxsize=4)
+    owed: asyncio.Queue[Owed] = asyncio.Queue()
     status = WorkerStatus(f"{WORKER}{socket.gethostname()}:{os.getpid()}", started_at=time.time())
 
     async def publish(user_id: str, payload: bytes | None) -> Awaitable[object]:
@@ -58,37 +59,41 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
     engine = Engine(settings, store, catalogue)
     refresher = Refresh(settings, store, engine, publish)
 
-    async def settle(owing: Owed) -> None:
+    async def settle(owing: Sequence[Owed]) -> None:
+        """Have the lists made that are owed, together; they are sent, and the batches acknowledged, after that."""
         if refresh_lists:
-            await owed.put(owing)
+            for each in owing:
+                owed.put_nowait(each)
+            await owed.join()
         else:
-            await asyncio.gather(*owing.pending)
-            owing.acknowledge()
+            await asyncio.gather(*(arrival for each in owing for arrival in each.pending))
+            for each in owing:
+                each.acknowledge()
 
     @app.agent(app.batch_topic(names.events), name="ingest")
     async def ingest_events(stream: StreamT[RecordBatch]) -> None:
-        """Apply several batches at once, a partition's in their order: Redis works while the next one is decoded.
+        """Apply the batches that wait, have their lists made together, then take what came meanwhile.
 
-        The next ones wait until the refresh has taken what these owe. Until then their lists cannot be made anyway, and
-        events that come meanwhile join them: a batch of one event costs nearly as much as one of twenty.
+        Several batches are applied at once, a partition's in their order: Redis works while the next one is decoded.
+        What comes while lists are made has to wait for them anyway, so it is applied together afterwards. A batch of
+        one event costs nearly as much as one of twenty, and a list alone as much as ten made together.
         """
         lanes: defaultdict[int, Lane] = defaultdict(Lane)
-        room = asyncio.Semaphore(IN_FLIGHT)
 
-        async def apply(reads: Reads, acknowledge: Callable[[], object]) -> None:
-            try:
-                done = await ingest(reads, logs[names.events], store, lanes[reads.batch.partition])
-                status.applied += done.applied
-                status.copies += done.copies
-                await settle(Owed(acknowledge, causes=done.causes, pending=await bury(done.dead)))
-            finally:
-                room.release()
+        async def apply(reads: Reads, acknowledge: Callable[[], object]) -> Owed:
+            done = await ingest(reads, logs[names.events], store, lanes[reads.batch.partition])
+            status.applied += done.applied
+            status.copies += done.copies
+            return Owed(acknowledge, causes=done.causes, pending=await bury(done.dead))
 
-        async with asyncio.TaskGroup() as group:
-            async for batch, acknowledge in batches(stream):
-                await room.acquire()
-                group.create_task(apply(await read_batch(batch, catalogue, settings), acknowledge))
-                await owed.join()
+        async for taken in takes(stream):
+            for start in range(0, len(taken), TOGETHER):
+                async with asyncio.TaskGroup() as group:
+                    applied = [
+                        group.create_task(apply(await read_batch(batch, catalogue, settings), acknowledge))
+                        for batch, acknowledge in taken[start : start + TOGETHER]
+                    ]
+                await settle([task.result() for task in applied])
 
     @app.agent(app.batch_topic(names.items), name="catalogue")
     async def keep_catalogue(stream: StreamT[RecordBatch]) -> None:
@@ -100,7 +105,7 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
     async def keep_profiles(stream: StreamT[RecordBatch]) -> None:
         async for batch, acknowledge in batches(stream):
             changed, erased, dead = await keep_users(batch, logs[names.users], store, settings)
-            await settle(Owed(acknowledge, dict.fromkeys(changed), erased, await bury(dead)))
+            await settle([Owed(acknowledge, dict.fromkeys(changed), erased, await bury(dead))])
 
     @app.task
     async def refresh() -> None:
@@ -109,9 +114,9 @@ def make_worker(settings: Settings, logs: dict[str, str], *, refresh_lists: bool
                 waiting = [await owed.get()]
                 while not owed.empty():
                     waiting.append(owed.get_nowait())
+                await refresher.settle(waiting, tasks)
                 for _ in waiting:
                     owed.task_done()
-                await refresher.settle(waiting, tasks)
 
     @app.task
     async def follow_model() -> None:

@@ -80,11 +80,22 @@ class BatchTopic(faust.Topic):
         return self._queue
 
 
-async def batches(stream: StreamT[RecordBatch]) -> AsyncIterator[tuple[RecordBatch, Callable[[], object]]]:
-    """An agent's batches, each with the function that acknowledges it: call it once the batch's effects are done.
+#: A batch, and the function that acknowledges it: to be called once the batch's effects are done.
+Taken = tuple[RecordBatch, Callable[[], object]]
 
-    Batches that came while the agent was busy are joined: fetches then bring a few records each, and a small batch
-    costs nearly as much as a large one.
+
+async def batches(stream: StreamT[RecordBatch]) -> AsyncIterator[Taken]:
+    """An agent's batches, one after another; see `takes`."""
+    async for taken in takes(stream):
+        for batch in taken:
+            yield batch
+
+
+async def takes(stream: StreamT[RecordBatch]) -> AsyncIterator[list[Taken]]:
+    """An agent's batches, all that wait for it together.
+
+    Batches of a partition that came while the agent was busy are joined: fetches then bring a few records each, and a
+    small batch costs nearly as much as a large one.
     """
     app = stream.app
     assert isinstance(stream, Stream)
@@ -96,8 +107,7 @@ async def batches(stream: StreamT[RecordBatch]) -> AsyncIterator[tuple[RecordBat
             waiting.append(queue.get_nowait())
         # what was fetched under an ended assignment comes again, here or at another member
         current = [event for event in waiting if event.message.generation_id == app.consumer_generation_id]
-        for events in _runs(current, app.batch_max):
-            yield _joined(events), partial(_acknowledge, events)
+        yield [(_joined(events), partial(_acknowledge, events)) for events in _runs(current, app.batch_max)]
 
 
 def _runs(events: Iterable[Any], max_records: int) -> list[list[Any]]:
