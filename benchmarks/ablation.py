@@ -23,13 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.tables import table
-from models.context import Course, TrainingData
-from models.metrics import bootstrap_interval, gains, hits, ranks_of
-from models.popularity import Popularity
-from models.prequential import popularity_before, strides
+from models.data.popularity import Popularity
+from models.metrics.retrieval_metrics import bootstrap_interval, gains, hits, ranks_of
+from models.networks.threads import use_threads
 from models.recommender import Recommender
-from models.threads import use_threads
-from models.training import train
+from models.training.context import Course, TrainingData
+from models.training.prequential_walk import popularity_before, strides
+from models.training.train import train
 from serving.pipeline.items import ItemTable
 from serving.pipeline.pipeline import Pipeline
 from serving.pipeline.query import Query

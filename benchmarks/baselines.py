@@ -24,12 +24,12 @@ import numpy.typing as npt
 from benchmarks.models import SETS, Log, interval, tell
 from benchmarks.sasrec import Fit, Fitted, Likes, fitted
 from benchmarks.tables import table
-from models.classics import DecayedTrending
-from models.context import Course
-from models.evaluation import DEPTH, evaluate
-from models.event_contenders import Trending
-from models.folds import Fold, Protocol
-from models.threads import use_threads
+from models.evaluation.classics import DecayedTrending
+from models.evaluation.evaluate import DEPTH, evaluate
+from models.evaluation.splits import Fold, Protocol
+from models.evaluation.streaming_baselines import Trending
+from models.networks.threads import use_threads
+from models.training.context import Course
 from streams.settings import Settings
 
 MODELS: Final = ("system", "trending", "item_item", "als")

@@ -20,15 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.sasrec import Fit, Likes, fitted
-from models import list_metrics as lm
-from models.alone import Alone, alike
 from models.config import SequenceConfig, TrainingConfig
-from models.contenders import Asks
-from models.context import Course, TrainingData
-from models.folds import folds
-from models.popularity import Popularity, PopularityConfig
-from models.threads import use_threads
-from models.users import Histories
+from models.data.popularity import Popularity, PopularityConfig
+from models.data.users import Histories
+from models.evaluation.baselines import Asks
+from models.evaluation.splits import folds
+from models.evaluation.standalone_sequence import Alone, alike
+from models.metrics import list_metrics as lm
+from models.networks.threads import use_threads
+from models.training.context import Course, TrainingData
 from streams.datasets import open_dataset
 from streams.offline import training_data
 from streams.settings import Settings

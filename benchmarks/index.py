@@ -17,8 +17,8 @@ import click
 import numpy as np
 
 from models.config import IndexConfig
-from models.index import VectorIndex, Vectors
-from models.threads import use_threads
+from models.networks.threads import use_threads
+from models.retrieval.index import VectorIndex, Vectors
 
 DIM, CENTRES, QUERIES, WANTED = 65, 2_000, 256, 100
 #: What makes a catalogue of any size one for this kind.

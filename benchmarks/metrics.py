@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from benchmarks.tables import table
-from models import list_metrics as lm
+from models.metrics import list_metrics as lm
 
 K = 10
 #: So many lists leave some of the catalogue out.

@@ -24,22 +24,22 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.tables import table
-from models import list_metrics
-from models.blend import Blend
-from models.classics import DecayedTrending
 from models.config import RankerConfig
-from models.contenders import Contender, of_model
-from models.context import Course, TrainingData
-from models.evaluation import MODELS, Answers, answers, evaluate
-from models.event_contenders import Trending, best_half_life
-from models.features import BareItem
-from models.folds import Fold
-from models.gate import LIST
-from models.metrics import bootstrap_interval, gains, hits
+from models.data.tokens import BareItem
+from models.evaluation.baselines import Contender, of_model
+from models.evaluation.classics import DecayedTrending
+from models.evaluation.evaluate import MODELS, Answers, answers, evaluate
+from models.evaluation.splits import Fold
+from models.evaluation.streaming_baselines import Trending, best_half_life
+from models.metrics import list_metrics
+from models.metrics.retrieval_metrics import bootstrap_interval, gains, hits
+from models.networks.threads import use_threads
+from models.ranking.blend import Blend
 from models.recommender import Recommender
-from models.rehearsal import ranks_of_choices, study
-from models.threads import use_threads
-from models.training import Kind, train
+from models.training.context import Course, TrainingData
+from models.training.gate import LIST
+from models.training.replay_examples import ranks_of_choices, study
+from models.training.train import Kind, train
 from streams.datasets import READERS, open_dataset
 from streams.offline import training_data
 from streams.settings import Settings

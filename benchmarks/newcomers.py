@@ -23,12 +23,12 @@ from benchmarks.baselines import METRICS
 from benchmarks.claims import TIMES_THE_BEST
 from benchmarks.models import SETS, Log, tell
 from benchmarks.tables import table
-from models import list_metrics
-from models.contenders import Asks, Contender, Floats, Items, best_of
-from models.context import Course
-from models.evaluation import LIST, evaluate
-from models.folds import Fold
-from models.threads import use_threads
+from models.evaluation.baselines import Asks, Contender, Floats, Items, best_of
+from models.evaluation.evaluate import LIST, evaluate
+from models.evaluation.splits import Fold
+from models.metrics import list_metrics
+from models.networks.threads import use_threads
+from models.training.context import Course
 from streams.settings import Settings
 
 #: On these logs the best of the others at splits, by either metric, is one of these.

@@ -24,8 +24,8 @@ from benchmarks.api import events, items
 from benchmarks.ingest import pin
 from deploy.embedded import Embedded
 from models.artefact import ArtefactStore
-from models.threads import use_threads
-from models.training import train
+from models.networks.threads import use_threads
+from models.training.train import train
 from serving.engine import Engine
 from serving.garbage import collect_seldom
 from serving.refresh import Owed, Refresh

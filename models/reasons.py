@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from models.neighbours import Neighbours
-from models.users import UserBatch
+from models.data.users import UserBatch
+from models.retrieval.neighbours import Neighbours
 
 Floats = npt.NDArray[np.float32]
 

@@ -17,29 +17,29 @@ from safetensors.numpy import load_file, save_file
 
 from models.artefact import ArtefactError, read_manifest
 from models.artefact import verify as _verify
-from models.blend import MODELS, Blend
-from models.candidates import Candidates
 from models.config import TrainingConfig
-from models.features import ItemContent, TokenTable
-from models.index import VectorIndex, inner_products
-from models.item_vectors import by_creators, centre_of
-from models.neighbours import FLOOR, Neighbours
-from models.ordering import distinct
-from models.popularity import Popularity, PopularityConfig
-from models.prior import SHARE_FLOORS, log_shares
+from models.data.item_facts import ItemFacts
+from models.data.popularity import Popularity, PopularityConfig
+from models.data.tokens import ItemContent, TokenTable
+from models.data.users import UserBatch
+from models.networks.item_vectors import by_creators, centre_of
+from models.networks.popularity_prior import SHARE_FLOORS, log_shares
+from models.networks.sequence import SequenceModel
+from models.networks.towers import TwoTowers
+from models.ranking.blend import MODELS, Blend
 from models.ranking.examples import shortlist
-from models.ranking.facts import ItemFacts
 from models.ranking.features import State, describe, names
 from models.ranking.inputs import Tokens
 from models.ranking.lists import Ranking
+from models.ranking.ordering import distinct
 from models.ranking.ranker import Ranker, Scored
 from models.reasons import because
-from models.related import Related, RelatedItems, search_related
-from models.retrieval import SOURCES, Proposals, Request, union
-from models.sequence import SequenceModel
-from models.slist import Slist
-from models.towers import TwoTowers
-from models.users import UserBatch
+from models.retrieval.candidates import Candidates
+from models.retrieval.index import VectorIndex, inner_products
+from models.retrieval.neighbours import FLOOR, Neighbours
+from models.retrieval.related import Related, RelatedItems, search_related
+from models.retrieval.slist import Slist
+from models.retrieval.sources import SOURCES, Proposals, Request, union
 
 TRENDING_VERSION: Final = "trending"
 _SEQUENCE, _TOWERS = "sequence.safetensors", "two_tower.safetensors"

@@ -8,7 +8,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from models.threads import switch_often, use_threads
+from models.networks.threads import switch_often, use_threads
 from serving.cli_data import datasets, replay
 from serving.cli_experiments import experiments
 from serving.cli_models import evaluate, train

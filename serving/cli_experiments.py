@@ -44,7 +44,7 @@ def experiments() -> None:
 )
 def plan(mean: float, deviation: float | None, effect: float, share: float, alpha: float, power: float) -> None:
     """Tell how many users an experiment needs."""
-    from models.inference.samples import power_with, users_needed
+    from models.statistics.samples import power_with, users_needed
 
     if deviation is None:
         if not 0 < mean < 1:
@@ -156,7 +156,7 @@ def _told_by(api: str, token: str | None, keep: Path | None) -> None:
 
 
 def _judge(file: Path, cap: float | None) -> None:
-    from models.inference.off_policy import off_policy
+    from models.statistics.off_policy import off_policy
 
     rows = []
     with file.open() as lines:

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Column, Table
 
 from models.artefact import ArtefactStore
-from models.positives import NothingToLearn
-from models.threads import use_threads
+from models.networks.threads import use_threads
+from models.training.positives import NothingToLearn
 from serving.cli_data import DATA, DATASET, REPORT
 from serving.console import err, out, tells_errors
 from serving.plots import can_draw, draw_evaluation
@@ -89,9 +89,9 @@ def evaluate(
     out of the whole catalogue. For loo, where no --config is given, the sequence model is that of docs/models.md. Exit
     status 1 when no row can be used or none is a positive, with the reasons.
     """
-    from models.alone import quick
-    from models.evaluation import MODELS
-    from models.evaluation import evaluate as compare
+    from models.evaluation.evaluate import MODELS
+    from models.evaluation.evaluate import evaluate as compare
+    from models.evaluation.standalone_sequence import quick
 
     chosen = MODELS if "all" in models else tuple(dict.fromkeys(models))
     if unknown := sorted(set(chosen) - set(MODELS)):
@@ -155,7 +155,7 @@ def train(name: str, data: Path, to: Path, config: Path | None, threads: int) ->
 
     Exit status 1, and nothing is written, when no row can be used or none is a positive; the reasons are printed.
     """
-    from models.training import train as fit
+    from models.training.train import train as fit
 
     settings = _configured(config)
     dataset = _prepared(name, data, threads, settings)
@@ -200,7 +200,7 @@ def _configured(config: Path | None) -> Settings:
 
 
 def _prepared(name: str, data: Path, threads: int, settings: Settings) -> Any:
-    from models.compute import Compute
+    from models.networks.compute import Compute
     from streams.datasets import open_dataset
 
     try:

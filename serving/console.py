@@ -16,7 +16,7 @@ from rich.console import Console
 
 from deploy.embedded import EmbeddedError, find
 from models.artefact import ArtefactError
-from models.positives import NothingToLearn
+from models.training.positives import NothingToLearn
 from streams.codecs import CodecMissing
 from streams.datasets import DatasetError
 from streams.events import BadRecord

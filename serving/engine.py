@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.artefact import ArtefactError, ArtefactStore
-from models.inference.interleaving import team_draft
 from models.recommender import Recommender
+from models.statistics.interleaving import team_draft
 from serving.experiments.assignment import CONTROL, Arm, Experiments
 from serving.explanation import Explanation, explained
 from serving.garbage import look_at_all

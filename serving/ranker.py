@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from models.popularity import Popularity
+from models.data.popularity import Popularity
 from models.ranking.examples import shortlist
 from models.recommender import Recommender
 from serving.explanation import Explanation, explained

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models.popularity import Popularity
+from models.data.popularity import Popularity
 from streams.catalogue import Catalogue
 from streams.settings import Settings
 from streams.state import Store

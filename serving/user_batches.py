@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.config import TrainingConfig
-from models.features import buckets_of, hash_users, profile_tokens
-from models.interactions import NO_ITEM
-from models.searches import faded
-from models.users import SHOWN, UserBatch
+from models.data.interactions import NO_ITEM
+from models.data.searches import faded
+from models.data.tokens import buckets_of, hash_users, profile_tokens
+from models.data.users import SHOWN, UserBatch
 from serving.pipeline.sources import ONBOARDING
 from streams.events import UserRecord
 from streams.packing import RECORD

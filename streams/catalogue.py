@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.features import histogram_keys
+from models.data.tokens import histogram_keys
 from streams.dead_letters import dead_letter
 from streams.events import MAX_ID, BadRecord, DeadLetter, ItemRecord, UserRecord, decode_item, decode_user, encode
 from streams.settings import Settings

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from models.interactions import device_code
-from models.labels import Action, Grade, LabelRules, grade
+from models.data.interactions import device_code
+from models.data.labels import Action, Grade, LabelRules, grade
 
 EventType = Literal[
     "impression",

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from aiokafka import ConsumerRecord
 
-from models.features import query_tokens
-from models.interactions import NO_ITEM
-from models.labels import POSITIVE
+from models.data.interactions import NO_ITEM
+from models.data.labels import POSITIVE
+from models.data.tokens import query_tokens
 from streams.catalogue import Catalogue
 from streams.dead_letters import dead_letter
 from streams.events import BadRecord, Cause, DeadLetter, Event, decode_event

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from models.context import TrainingData
-from models.features import profile_tokens
-from models.interactions import NO_ITEM, Impressions, Interactions
-from models.labels import LabelRules
-from models.searches import Searches
+from models.data.interactions import NO_ITEM, Impressions, Interactions
+from models.data.labels import LabelRules
+from models.data.searches import Searches
+from models.data.tokens import profile_tokens
+from models.training.context import TrainingData
 from streams.datasets import Dataset, DatasetError
 from streams.events import BadRecord, decode_event
 from streams.refusals import Refusals

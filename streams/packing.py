@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from models.histograms import histogram_weight
-from models.interactions import NO_ITEM
-from models.labels import CONSUMING, Action, Grade
-from models.popularity import Popularity, PopularityConfig
+from models.data.histograms import histogram_weight
+from models.data.interactions import NO_ITEM
+from models.data.labels import CONSUMING, Action, Grade
+from models.data.popularity import Popularity, PopularityConfig
 
 #: What is kept of one event: its id's digest, item number, action, label, whether it is an action on the item (an
 #: impression or what else it may be is not, and is kept for as long as its id), device, strength, event time in ms.

@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from models import metrics
-from models.classics import DecayedTrending, ItemItem, filled
+from models.evaluation.classics import DecayedTrending, ItemItem, filled
+from models.metrics import retrieval_metrics as metrics
 
 _HOUR_S: Final = 3_600.0
 #: From an hour to a year.

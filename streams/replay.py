@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.labels import CONSUMING, POSITIVE
+from models.data.labels import CONSUMING, POSITIVE
 from streams.datasets.dataset import Dataset, LoggedEvent
 from streams.events import BadRecord, Event, decode_event, encode
 from streams.prequential import PrequentialScore

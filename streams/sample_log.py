@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.interactions import NO_ITEM, Impressions, Interactions, device_code
-from models.labels import LabelRules, grade
-from models.searches import Searches
+from models.data.interactions import NO_ITEM, Impressions, Interactions, device_code
+from models.data.labels import LabelRules, grade
+from models.data.searches import Searches
 from streams.events import ACTIONS, Event, unknown_fields
 
 _SCHEMA: Final = pa.schema(

@@ -31,9 +31,9 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as SourceError
 
 from models.config import TrainingConfig
-from models.gate import MIN_EVENTS
-from models.labels import LabelRules
-from models.popularity import PopularityConfig
+from models.data.labels import LabelRules
+from models.data.popularity import PopularityConfig
+from models.training.gate import MIN_EVENTS
 from streams.online_settings import ExperimentsSettings, OnlineSettings
 from streams.pipeline_settings import PipelineSettings
 from streams.sections import Host, Positive, PositiveSeconds, Section

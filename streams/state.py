@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError, RedisError
 
-from models.labels import POSITIVE
+from models.data.labels import POSITIVE
 from streams.likes import Like, pack_likes
 from streams.packing import RECORD, ItemEvent, UserEvent, newest_ts, pack, pack_item_events, pack_user_events
 from streams.settings import Settings
@@ -57,7 +57,7 @@ class Follow(NamedTuple):
 
 
 class Search(NamedTuple):
-    """At an event time in ms a user searches for a word, see `models.features.query_tokens`."""
+    """At an event time in ms a user searches for a word, see `models.data.tokens.query_tokens`."""
 
     ts: int
     word: str

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from models.context import TrainingData
-from models.features import profile_tokens
-from models.interactions import Interactions
-from models.positives import NothingToLearn
-from models.threads import use_threads
-from models.training import train
+from models.data.interactions import Interactions
+from models.data.tokens import profile_tokens
+from models.networks.threads import use_threads
+from models.training.context import TrainingData
+from models.training.positives import NothingToLearn
+from models.training.train import train
 from streams.catalogue import Catalogue, decode_profile
 from streams.sample_log import read_interactions
 from streams.settings import Settings, load

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import numpy.typing as npt
 
-from models.popularity import PopularityConfig, merged
+from models.data.popularity import PopularityConfig, merged
 from streams.likes import NewestLikes
 from streams.settings import Settings
 from streams.state import Store

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from models.labels import Action
+from models.data.labels import Action
 from streams.packing import HISTOGRAM, RECORD
 
 _HISTOGRAM_BYTE: Final = ord(HISTOGRAM)
@@ -25,7 +25,7 @@ class UserState:
         profile: the user's record as JSON, or empty.
         shown: (k,) item numbers of the newest impressions; an item comes as often as it was shown.
         friends: (f,) item numbers that those whom the user follows liked last, the oldest first.
-        device: of the newest event that is no impression, a `models.interactions.device_code`.
+        device: of the newest event that is no impression, a `models.data.interactions.device_code`.
         searched: words, as tokens, and the time in ms of the last search for each, newest first.
         user_id: empty for nobody in particular.
     """

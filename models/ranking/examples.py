@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.blend import Choices
-from models.ordering import Layout, best_first
+from models.ranking.blend import Choices
 from models.ranking.inputs import Tokens
+from models.ranking.ordering import Layout, best_first
 
 Floats = npt.NDArray[np.float32]
 

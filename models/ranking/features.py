@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from models.blend import MODELS, feature_names
-from models.interactions import DEVICES
-from models.moments import CALENDAR, calendar
-from models.ordering import Layout, best_first, distinct
-from models.popularity import Popularity, PopularityConfig
-from models.ranking.facts import KEYS, ItemFacts
-from models.ranking.holidays import days_to_and_from
+from models.data.calendar import CALENDAR, calendar
+from models.data.holidays import days_to_and_from
+from models.data.interactions import DEVICES
+from models.data.item_facts import KEYS, ItemFacts
+from models.data.popularity import Popularity, PopularityConfig
+from models.data.users import UserBatch
+from models.ranking.blend import MODELS, feature_names
+from models.ranking.ordering import Layout, best_first, distinct
 from models.ranking.token_weights import TokenWeights, highest, summed
-from models.users import UserBatch
 
 if TYPE_CHECKING:
-    from models.candidates import Candidates
+    from models.retrieval.candidates import Candidates
 
 Floats = npt.NDArray[np.float32]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.ranking.facts import ItemFacts
-from models.users import UserBatch
+from models.data.item_facts import ItemFacts
+from models.data.users import UserBatch
 
 Floats = npt.NDArray[np.float32]
 

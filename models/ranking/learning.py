@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from models.blend import Blend
 from models.config import RankerConfig
+from models.ranking.blend import Blend
 from models.ranking.calibration import Calibration, Isotonic, Platt, log_odds_of
 from models.ranking.examples import Examples
 from models.ranking.ranker import Ranker, drawn, within_reach

@@ -12,14 +12,14 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import load_file, save_file
 
-from models.blend import Blend
 from models.config import RankerConfig
+from models.ranking.blend import Blend
 from models.ranking.boosting import Booster
 from models.ranking.calibration import Calibration, Isotonic, Platt, log_odds_of
 from models.ranking.examples import Examples, log_softmax, shortlist
 from models.ranking.inputs import Scaling, Tokens
 from models.ranking.minutes import Minutes
-from models.ranking.networks import PARTS, RankingNetwork, fit_network
+from models.ranking.ranking_networks import PARTS, RankingNetwork, fit_network
 
 Floats = npt.NDArray[np.float32]
 

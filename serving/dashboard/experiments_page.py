@@ -5,7 +5,7 @@ from typing import Final
 
 from nicegui import ui
 
-from models.inference.samples import MISMATCH
+from models.statistics.samples import MISMATCH
 from serving.dashboard import charts
 from serving.dashboard.board import Board
 from serving.dashboard.outcomes import effects

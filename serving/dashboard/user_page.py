@@ -4,7 +4,7 @@ from typing import Final
 
 from nicegui import ui
 
-from models.labels import NEGATIVE, POSITIVE, Action
+from models.data.labels import NEGATIVE, POSITIVE, Action
 from serving.api.live import AWAY, Asked, Served
 from serving.api.problems import Problem
 from serving.dashboard import charts

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from models.artefact import ArtefactError, ArtefactStore, Manifest
-from models.labels import CONSUMING, POSITIVE
+from models.data.labels import CONSUMING, POSITIVE
 from serving.api.live import AWAY, Live, ended, now_ms
 from serving.dashboard.activity import Activity
 from serving.dashboard.outcomes import Outcomes

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from pydantic import BaseModel, Field
 
-from models.inference.effects import mean_of
-from models.inference.off_policy import off_policy
+from models.statistics.effects import mean_of
+from models.statistics.off_policy import off_policy
 from serving.experiments.results import Interval, interval_of
 from streams.events import Event, Recommendations
 from streams.pipeline_settings import ExplorationSettings

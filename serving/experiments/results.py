@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
-from models.inference.effects import Estimate, Floats, difference, linearised, mean_of, without_past
-from models.inference.interleaving import preference
-from models.inference.samples import MISMATCH, sample_ratio_p, users_needed
-from models.inference.sequential import always_valid_interval, always_valid_p
+from models.statistics.effects import Estimate, Floats, difference, linearised, mean_of, without_past
+from models.statistics.interleaving import preference
+from models.statistics.samples import MISMATCH, sample_ratio_p, users_needed
+from models.statistics.sequential import always_valid_interval, always_valid_p
 from serving.experiments.ledger import Ledger, Sample
 from serving.online.measures import RATES, Measure
 from streams.online_settings import ExperimentSettings, Metric

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from pydantic import BaseModel, Field
 
-from models.inference.effects import linearised, mean_of
-from models.labels import CONSUMING, POSITIVE, LabelRules
+from models.data.labels import CONSUMING, POSITIVE, LabelRules
+from models.statistics.effects import linearised, mean_of
 from serving.experiments.assignment import point
 from serving.experiments.results import USERS_LEAST, Effect, Interval, effect_of, interval_of
 from streams.events import Event, Recommendations

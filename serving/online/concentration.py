@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from models.inference.drift import gini
+from models.statistics.drift import gini
 
 _PENDING_MAX: Final = 20_000
 

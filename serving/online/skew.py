@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 
 from models.artefact import ArtefactStore
-from models.inference.skew import Spread
 from models.ranking.features import MOMENTS
+from models.statistics.skew import Spread
 from serving.engine import Engine
 from streams.settings import Settings
 

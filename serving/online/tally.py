@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from models.inference.drift import stability_index
+from models.statistics.drift import stability_index
 from serving.experiments import Experiments
 from serving.experiments.exploring import Exploring
 from serving.experiments.ledger import Ledgers

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.candidates import Candidates
+from models.retrieval.candidates import Candidates
 from serving.pipeline.items import UNKNOWN_MS
 from serving.pipeline.query import Query
 from serving.pipeline.sources import chosen_keys

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from models.labels import Action
+from models.data.labels import Action
 from serving.pipeline.query import Query, Rows
 from serving.pipeline.sources import ContinueWatching
 from streams.events import UserRecord

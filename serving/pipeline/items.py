@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from models.features import ItemContent, histogram_keys
+from models.data.tokens import ItemContent, histogram_keys
 from streams.pipeline_settings import PipelineSettings
 
 T = TypeVar("T", bound=np.generic)

@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from models.candidates import Candidates
-from models.ordering import Layout, best_first
+from models.ranking.ordering import Layout, best_first
 from models.ranking.ranker import Scored
-from models.retrieval import Proposals
+from models.retrieval.candidates import Candidates
+from models.retrieval.sources import Proposals
 from serving.pipeline.adjusting import ADJUSTERS, Adjuster
 from serving.pipeline.exploration import Exploration
 from serving.pipeline.exposure import Exposure

@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from models.popularity import Popularity
+from models.data.popularity import Popularity
+from models.data.users import UserBatch
 from models.recommender import Recommender
-from models.retrieval import Request
-from models.users import UserBatch
+from models.retrieval.sources import Request
 from serving.pipeline.items import ItemTable
 from streams.events import UserRecord
 

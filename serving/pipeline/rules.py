@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from models.candidates import Candidates
-from models.retrieval import Proposals
+from models.retrieval.candidates import Candidates
+from models.retrieval.sources import Proposals
 from serving.pipeline.filters import Filter
 from serving.pipeline.query import Asked, Query
 from streams.pipeline_settings import PipelineSettings, RuleSettings

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.index import of_unit_length
+from models.retrieval.index import of_unit_length
 from serving.pipeline.items import ABSENT
 from serving.pipeline.query import Query
 from streams.pipeline_settings import PipelineSettings

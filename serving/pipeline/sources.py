@@ -12,9 +12,9 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.labels import Action
-from models.retrieval import SOURCES, Proposals, Source
-from models.users import UserBatch
+from models.data.labels import Action
+from models.data.users import UserBatch
+from models.retrieval.sources import SOURCES, Proposals, Source
 from serving.pipeline.items import UNKNOWN_MS
 from serving.pipeline.query import Asked, Query
 from streams.pipeline_settings import PipelineSettings

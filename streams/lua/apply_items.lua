@@ -5,7 +5,7 @@
 --   fields to count into (msgpack), per field the record of what to add, packed; likes, packed, and how many bytes of
 --   them are kept; then names of totals with their counts
 -- Returns the fence where it lies within the batch or after it, so that nothing was done.
--- The arithmetic is that of models/popularity.py; a record counted apart is added like the events in it.
+-- The arithmetic is that of models/data/popularity.py; a record counted apart is added like the events in it.
 
 local statistics, changes, meta = KEYS[1], KEYS[2], KEYS[3]
 local fence = tonumber(redis.call('HGET', meta, ARGV[1]) or -1)

@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 
-from models.labels import CONSUMING, POSITIVE, LabelRules
+from models.data.labels import CONSUMING, POSITIVE, LabelRules
 from streams.events import Event, ItemRecord, Recommendations, UserRecord, derived_event_id, encode
 from streams.prequential import PrequentialScore
 from streams.simulator.rivals import SYSTEM, Rivals

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from models.metrics import bootstrap_interval
+from models.metrics.retrieval_metrics import bootstrap_interval
 from streams.simulator.world import World
 
 SYSTEM: Final = "system"

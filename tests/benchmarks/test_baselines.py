@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from benchmarks import baselines
 from benchmarks.sasrec import Fit, Fitted, Likes
-from models.context import Course
-from models.evaluation import DEPTH, evaluate
-from models.folds import Protocol, folds
-from models.popularity import PopularityConfig
+from models.data.popularity import PopularityConfig
+from models.evaluation.evaluate import DEPTH, evaluate
+from models.evaluation.splits import Protocol, folds
+from models.training.context import Course
 from tests.models import world
 
 

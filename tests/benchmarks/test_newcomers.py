@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from benchmarks import newcomers
 from benchmarks.baselines import METRICS
 from benchmarks.claims import TIMES_THE_BEST
-from models.context import Course
-from models.evaluation import LIST, answers
-from models.folds import Fold, folds
-from models.interactions import Interactions
-from models.popularity import PopularityConfig
+from models.data.interactions import Interactions
+from models.data.popularity import PopularityConfig
+from models.evaluation.evaluate import LIST, answers
+from models.evaluation.splits import Fold, folds
+from models.training.context import Course
 from tests.models import world
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from models.popularity import PopularityConfig
-from models.training import Outcome, train
+from models.data.popularity import PopularityConfig
+from models.training.train import Outcome, train
 from tests.models import world
 
 

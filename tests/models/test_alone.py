@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.alone import Alone, alike
 from models.config import SlistConfig
-from models.contenders import Asks, best_of
-from models.context import Course
-from models.popularity import Popularity, PopularityConfig
+from models.data.popularity import Popularity, PopularityConfig
+from models.evaluation.baselines import Asks, best_of
+from models.evaluation.standalone_sequence import Alone, alike
+from models.training.context import Course
 from tests.models import world
 
 

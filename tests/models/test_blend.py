@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.blend import Blend, Choices, feature_names
-from models.popularity import PopularityConfig
+from models.data.popularity import PopularityConfig
+from models.ranking.blend import Blend, Choices, feature_names
 
 NAMES = ("a", "b", "c")
 

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.classics import DecayedTrending, ItemItem, filled
+from models.evaluation.classics import DecayedTrending, ItemItem, filled
 
 DAY = 86_400_000
 START = 1_700_000_000_000

@@ -17,16 +17,16 @@ from safetensors.torch import save_model
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from models import fitting
-from models.compute import CPU, Compute
 from models.config import TowerReading, TrainingConfig
-from models.context import Course
-from models.fitting import Lesson
-from models.layers import SASRec, layer
-from models.network import Network
-from models.popularity import PopularityConfig
-from models.sequence import SequenceModel
-from models.towers import TwoTowers
+from models.data.popularity import PopularityConfig
+from models.networks import training_loop as fitting
+from models.networks.compute import CPU, Compute
+from models.networks.layers import SASRec, layer
+from models.networks.network import Network
+from models.networks.sequence import SequenceModel
+from models.networks.towers import TwoTowers
+from models.networks.training_loop import Lesson
+from models.training.context import Course
 from tests.models import world
 
 Make = Callable[[TrainingConfig], Network]

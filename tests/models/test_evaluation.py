@@ -11,20 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from models.alone import quick
-from models.classics import DecayedTrending
 from models.config import Reading, TrainingConfig
-from models.contenders import Asks, Contender, Floats, Items
-from models.context import Course
-from models.evaluation import MODELS, Maker, answers, evaluate
-from models.event_contenders import ItemItemFirst, Trending
-from models.features import BareItem
-from models.fits import KINDS, Fits
-from models.folds import PROTOCOLS, Fold, folds
-from models.interactions import Interactions
-from models.popularity import PopularityConfig
-from models.positives import NothingToLearn
-from models.prequential import STRIDE
+from models.data.interactions import Interactions
+from models.data.popularity import PopularityConfig
+from models.data.tokens import BareItem
+from models.evaluation.baselines import Asks, Contender, Floats, Items
+from models.evaluation.cache import KINDS, Fits
+from models.evaluation.classics import DecayedTrending
+from models.evaluation.evaluate import MODELS, Maker, answers, evaluate
+from models.evaluation.splits import PROTOCOLS, Fold, folds
+from models.evaluation.standalone_sequence import quick
+from models.evaluation.streaming_baselines import ItemItemFirst, Trending
+from models.training.context import Course
+from models.training.positives import NothingToLearn
+from models.training.prequential_walk import STRIDE
 from tests.models import world
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.features import BareItem, TokenTable, hash_tokens, histogram_keys, item_tokens, profile_tokens
+from models.data.tokens import BareItem, TokenTable, hash_tokens, histogram_keys, item_tokens, profile_tokens
 
 FILM = BareItem(
     "f1",

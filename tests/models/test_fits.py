@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.alone import Alone, alike
 from models.artefact import ArtefactError
 from models.config import ClassicsConfig, TrainingConfig
-from models.contenders import Known
-from models.context import Course, TrainingData
-from models.evaluation import answers, evaluate
-from models.fits import KINDS, OF_HALF_LIFE, Fits
-from models.folds import Protocol, folds
-from models.popularity import PopularityConfig
+from models.data.popularity import PopularityConfig
+from models.evaluation.baselines import Known
+from models.evaluation.cache import KINDS, OF_HALF_LIFE, Fits
+from models.evaluation.evaluate import answers, evaluate
+from models.evaluation.splits import Protocol, folds
+from models.evaluation.standalone_sequence import Alone, alike
+from models.training.context import Course, TrainingData
 from tests.models import world
 
 DATA = world.data(world.interactions(1000))
@@ -97,7 +97,7 @@ def test_another_log_catalogue_configuration_or_code_is_another_folder(
     told += [known(DATA, replace(SMALL, classics=ClassicsConfig(factors=3))), known(DATA, protocol="loo")]
     folders = [Fits(each.data, each.course, each.fold, tmp_path, alone=False).folder for each in told]
     assert folders[0] == Fits(DATA, known(DATA).course, known(DATA).fold, tmp_path, alone=False).folder
-    monkeypatch.setattr("models.fits._code", lambda: "another")
+    monkeypatch.setattr("models.evaluation.cache._code", lambda: "another")
     folders.append(Fits(DATA, told[0].course, told[0].fold, tmp_path, alone=False).folder)
     assert len(set(folders)) == len(folders)
 

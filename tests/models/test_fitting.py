@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from models.config import TrainingConfig
-from models.context import Course
-from models.features import TokenTable
-from models.fitting import Lesson, Negatives, Windows
-from models.network import Network
-from models.popularity import PopularityConfig
-from models.prequential import targets_of
-from models.prior import TrendTable
-from models.sequence import SequenceModel
-from models.towers import TwoTowers
-from models.users import Histories
+from models.data.popularity import PopularityConfig
+from models.data.tokens import TokenTable
+from models.data.users import Histories
+from models.networks.network import Network
+from models.networks.popularity_prior import TrendTable
+from models.networks.sequence import SequenceModel
+from models.networks.towers import TwoTowers
+from models.networks.training_loop import Lesson, Negatives, Windows
+from models.training.context import Course
+from models.training.prequential_walk import targets_of
 from tests.models import world
 
 WIDTH = 101

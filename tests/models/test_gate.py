@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.gate import scores, verdict
+from models.training.gate import scores, verdict
 
 NONE = np.zeros(0, np.intp)
 

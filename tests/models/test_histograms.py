@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.histograms import Histogram, histogram_weight
-from models.labels import Action
+from models.data.histograms import Histogram, histogram_weight
+from models.data.labels import Action
 
 DAY = 86_400_000
 START = 1_700_000_000_000

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.config import IndexConfig
-from models.index import IndexRefused, VectorIndex
+from models.retrieval.index import IndexRefused, VectorIndex
 
 RNG = np.random.default_rng(0)
 VECTORS = (RNG.normal(size=(2000, 16)) * RNG.uniform(0.5, 2.0, (2000, 1))).astype(np.float32)

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.blend import Blend
-from models.context import Course
-from models.features import BareItem, ItemContent
-from models.item_vectors import by_creators, centre_of
-from models.popularity import PopularityConfig
+from models.data.popularity import PopularityConfig
+from models.data.tokens import BareItem, ItemContent
+from models.networks.item_vectors import by_creators, centre_of
+from models.ranking.blend import Blend
 from models.recommender import Recommender
+from models.training.context import Course
 from tests.models import world
 
 

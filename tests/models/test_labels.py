@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.labels import CONSUMING, NEGATIVE, NEUTRAL, POSITIVE, Action, LabelRules, grade
+from models.data.labels import CONSUMING, NEGATIVE, NEUTRAL, POSITIVE, Action, LabelRules, grade
 
 RULES = LabelRules()
 amounts = st.none() | st.floats(0, 1e7)

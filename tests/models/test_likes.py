@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.contenders import System
-from models.likes import Likes
-from models.neighbours import Neighbours
-from models.popularity import PopularityConfig
+from models.data.popularity import PopularityConfig
+from models.evaluation.baselines import System
 from models.recommender import Recommender
+from models.retrieval.likes import Likes
+from models.retrieval.neighbours import Neighbours
 from tests.models import world
 
 CONFIG = replace(world.SMALL.neighbours, size=200)
@@ -21,7 +21,7 @@ def test_neighbours_that_follow_a_log_are_those_counted_at_once(monkeypatch: pyt
     log = world.interactions(1200)
     likes = Likes(log, len(log.item_ids))
     for near in (0, 10_000):  # counted anew, and followed from before
-        monkeypatch.setattr("models.likes._NEAR", near)
+        monkeypatch.setattr("models.retrieval.likes._NEAR", near)
         likes.followed(600, CONFIG)
         followed = likes.followed(900, CONFIG)
         assert table(followed) == table(likes.counted(900, CONFIG)) != table(likes.counted(600, CONFIG))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, log_loss, ndcg_score, roc_auc_score
 
-from models import list_metrics as metrics
+from models.metrics import list_metrics as metrics
 
 CATALOGUE = 30
 

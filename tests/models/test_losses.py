@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from models import losses
-from models.context import Course
-from models.fitting import Lesson
-from models.popularity import PopularityConfig
-from models.sequence import SequenceModel
+from models.data.popularity import PopularityConfig
+from models.networks import losses
+from models.networks.sequence import SequenceModel
+from models.networks.training_loop import Lesson
+from models.training.context import Course
 from tests.models import world
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import metrics
+from models.metrics import retrieval_metrics as metrics
 
 ranks_lists = st.lists(st.integers(-1, 30), max_size=40)
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.config import NeighboursConfig
-from models.neighbours import Neighbours
+from models.retrieval.neighbours import Neighbours
 from tests.models import world
 
 CONFIG = NeighboursConfig(window=50, size=10, damping=3.0, recent=5)
@@ -92,7 +92,7 @@ def test_a_user_is_near_to_what_goes_with_the_last_likes(monkeypatch: pytest.Mon
     users.items[0, -2:] = [2, 4]
     users.strengths[0, -2:] = [0.9, 0.1]
     for table in (0, 1 << 20):  # sorted, and in a table
-        monkeypatch.setattr("models.similarities._MAX_TABLE", table)
+        monkeypatch.setattr("models.retrieval.similarities._MAX_TABLE", table)
         near = made.near(users, 8)
         of, items, similarities = near.pairs()
         assert (of.tolist(), items.tolist()) == ([0], [3]), "item 4 was not liked"

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from models.config import TowerReading
-from models.dropout import Dropout
-from models.features import TokenTable
-from models.item_net import ItemNet
-from models.layers import SPANS, Pooled
-from models.popularity import PopularityConfig
-from models.prior import TrendPrior, TrendTable, log_shares
-from models.sequence import GAPS, SequenceModel, time_buckets
-from models.towers import TwoTowers
-from models.user_ids import UserIds
-from models.users import Histories, UserBatch
+from models.data.popularity import PopularityConfig
+from models.data.tokens import TokenTable
+from models.data.users import Histories, UserBatch
+from models.networks.dropout import Dropout
+from models.networks.item_net import ItemNet
+from models.networks.layers import SPANS, Pooled
+from models.networks.popularity_prior import TrendPrior, TrendTable, log_shares
+from models.networks.sequence import GAPS, SequenceModel, time_buckets
+from models.networks.towers import TwoTowers
+from models.networks.user_ids import UserIds
 from tests.models import world
 
 ITEMS = [world.item(number) for number in range(90)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.optimisers import LBFGS, AdamW
+from models.networks.optimisers import LBFGS, AdamW
 
 START = torch.linspace(-1.0, 1.0, 6)
 LEAST = 3.0

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.ordering import Layout, best_first, distinct
+from models.ranking.ordering import Layout, best_first, distinct
 
 NUMBERS = st.floats(-3, 3, width=32) | st.sampled_from([0.0, -0.0, -np.inf])
 

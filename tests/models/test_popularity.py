@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.popularity import Popularity, PopularityConfig, merged
+from models.data.popularity import Popularity, PopularityConfig, merged
 
 CONFIG = PopularityConfig(half_lives_s=(3_600.0, 259_200.0), windows_s=(60, 3_600))
 START = 1_700_000_000_000

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.interactions import Impressions
-from models.popularity import PopularityConfig
-from models.prequential import STRIDE, popularity_before, strides
+from models.data.interactions import Impressions
+from models.data.popularity import PopularityConfig
+from models.training.prequential_walk import STRIDE, popularity_before, strides
 from tests.models import world
 
 

@@ -11,26 +11,26 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from models.blend import Blend, Choices
 from models.config import RankerConfig, TrainingConfig
-from models.context import Course
-from models.features import BareItem
-from models.interactions import Impressions
-from models.metrics import ranks_of
-from models.popularity import Popularity, PopularityConfig
-from models.prequential import examples_among_candidates, popularity_before, strides
+from models.data.holidays import days_to_and_from
+from models.data.interactions import Impressions
+from models.data.item_facts import ItemFacts
+from models.data.popularity import Popularity, PopularityConfig
+from models.data.searches import Searches
+from models.data.tokens import BareItem
+from models.metrics.retrieval_metrics import ranks_of
+from models.ranking.blend import Blend, Choices
 from models.ranking.calibration import Isotonic, Platt, log_odds_of
 from models.ranking.examples import Examples, log_softmax, shortlist
-from models.ranking.facts import ItemFacts
 from models.ranking.features import names
-from models.ranking.holidays import days_to_and_from
 from models.ranking.inputs import Scaling, Tokens
 from models.ranking.learning import learn
 from models.ranking.minutes import Minutes
 from models.ranking.ranker import Ranker
 from models.recommender import Recommender
-from models.searches import Searches
-from models.training import Outcome
+from models.training.context import Course
+from models.training.prequential_walk import examples_among_candidates, popularity_before, strides
+from models.training.train import Outcome
 from tests.models import world
 
 KINDS = get_args(get_type_hints(RankerConfig)["kind"])

@@ -3,9 +3,9 @@
 import numpy as np
 
 from models.config import NeighboursConfig
-from models.neighbours import Neighbours
-from models.popularity import PopularityConfig
+from models.data.popularity import PopularityConfig
 from models.recommender import Recommender
+from models.retrieval.neighbours import Neighbours
 from tests.models import world
 
 CONFIG = NeighboursConfig(window=50, size=10, damping=3.0, recent=5)

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from models.artefact import ArtefactError
-from models.context import Course
-from models.features import BareItem
-from models.popularity import Popularity, PopularityConfig
-from models.prequential import popularity_before
+from models.data.popularity import Popularity, PopularityConfig
+from models.data.tokens import BareItem
+from models.data.users import UserBatch
 from models.recommender import TRENDING_VERSION, Recommender
-from models.retrieval import SOURCES
-from models.training import Outcome
-from models.users import UserBatch
+from models.retrieval.sources import SOURCES
+from models.training.context import Course
+from models.training.prequential_walk import popularity_before
+from models.training.train import Outcome
 from tests.models import world
 
 NOTHING = np.zeros(0, dtype=np.int32)

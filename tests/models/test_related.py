@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from models.config import IndexConfig, NeighboursConfig, TrainingConfig
-from models.index import VectorIndex
-from models.neighbours import Neighbours
-from models.popularity import PopularityConfig
+from models.data.popularity import PopularityConfig
+from models.networks.sequence import SequenceModel
+from models.networks.towers import TwoTowers
 from models.recommender import Networks, Recommender, with_prior
-from models.related import RelatedItems
-from models.sequence import SequenceModel
-from models.towers import TwoTowers
+from models.retrieval.index import VectorIndex
+from models.retrieval.neighbours import Neighbours
+from models.retrieval.related import RelatedItems
 
 SIZE = 6
 

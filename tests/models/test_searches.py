@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.features import BareItem, findable_tokens, hash_tokens, item_tokens, query_tokens
-from models.searches import LastSearched, Searches, faded
+from models.data.searches import LastSearched, Searches, faded
+from models.data.tokens import BareItem, findable_tokens, hash_tokens, item_tokens, query_tokens
 
 SIZE, BUCKETS, DAY_S = 4, 1 << 20, 86_400.0
 WORDS = ("slow", "trains", "quiet", "river", "한국어", "golden")

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.config import SlistConfig
-from models.context import Course
-from models.popularity import PopularityConfig
-from models.slist import Slist
+from models.data.popularity import PopularityConfig
+from models.retrieval.slist import Slist
+from models.training.context import Course
 from tests.models import world
 
 CONFIG = SlistConfig(least=1, recent=4, damping=2.0, size=90)

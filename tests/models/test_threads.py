@@ -9,7 +9,7 @@ import pytest
 LIBRARIES = """
 import json, sys, threading
 import numpy
-from models.threads import use_threads
+from models.networks.threads import use_threads
 use_threads(int(sys.argv[1]))
 import faiss, torch
 from threadpoolctl import threadpool_info

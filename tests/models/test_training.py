@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 
 from models.artefact import MANIFEST, ArtefactError, verify
-from models.blend import Blend
 from models.config import IndexConfig, TrainingConfig
-from models.context import Course, TrainingData
-from models.inference.skew import Spread
-from models.interactions import NO_ITEM, Interactions
-from models.labels import POSITIVE, Action
-from models.popularity import PopularityConfig
-from models.positives import NothingToLearn
-from models.prequential import popularity_before
+from models.data.interactions import NO_ITEM, Interactions
+from models.data.labels import POSITIVE, Action
+from models.data.popularity import PopularityConfig
+from models.ranking.blend import Blend
 from models.ranking.features import names
 from models.recommender import Recommender
-from models.rehearsal import past_examples
-from models.retrieval import SOURCES
-from models.training import Kind, Outcome, train
+from models.retrieval.sources import SOURCES
+from models.statistics.skew import Spread
+from models.training.context import Course, TrainingData
+from models.training.positives import NothingToLearn
+from models.training.prequential_walk import popularity_before
+from models.training.replay_examples import past_examples
+from models.training.train import Kind, Outcome, train
 from tests.models import world
 
 

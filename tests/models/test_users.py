@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.features import hash_tokens
-from models.interactions import NO_ITEM, Impressions, Interactions
-from models.labels import CONSUMING, Action
-from models.users import Histories
+from models.data.interactions import NO_ITEM, Impressions, Interactions
+from models.data.labels import CONSUMING, Action
+from models.data.tokens import hash_tokens
+from models.data.users import Histories
 from tests.models import world
 
 rows = st.lists(

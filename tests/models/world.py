@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from models.config import BlendConfig, IndexConfig, RankerConfig, SequenceConfig, TowersConfig, TrainingConfig
-from models.context import TrainingData
-from models.features import BareItem, ItemContent
-from models.interactions import Interactions
-from models.labels import Action
-from models.users import UserBatch
+from models.data.interactions import Interactions
+from models.data.labels import Action
+from models.data.tokens import BareItem, ItemContent
+from models.data.users import UserBatch
+from models.training.context import TrainingData
 
 GENRES = ("drama", "comedy", "news")
 START = 1_700_000_000_000

@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from models.artefact import ArtefactStore, read_manifest, write_manifest
-from models.popularity import PopularityConfig
-from models.training import train
+from models.data.popularity import PopularityConfig
+from models.training.train import train
 from serving.engine import Engine
 from streams.catalogue import Catalogue
 from streams.state import Store

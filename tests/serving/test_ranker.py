@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from models.config import TrainingConfig
-from models.labels import Action
-from models.neighbours import Neighbours
-from models.popularity import PopularityConfig
+from models.data.labels import Action
+from models.data.popularity import PopularityConfig
 from models.recommender import Recommender
+from models.retrieval.neighbours import Neighbours
 from serving.explanation import Explanation
 from serving.pipeline.pipeline import Pipeline
 from serving.ranker import SEGMENT_SUPPORT, Ranker

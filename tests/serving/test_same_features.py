@@ -11,19 +11,19 @@ from typing import get_args
 import numpy as np
 import torch
 
-from models.blend import feature_names
-from models.candidates import Candidates
 from models.config import SequenceConfig, SlistConfig, TowerReading, TowersConfig, TrainingConfig
-from models.context import Course, TrainingData
-from models.features import profile_tokens
-from models.interactions import DEVICES
-from models.neighbours import Neighbours
-from models.popularity import Popularity
-from models.prequential import popularity_before
-from models.ranking.facts import ItemFacts
+from models.data.interactions import DEVICES
+from models.data.item_facts import ItemFacts
+from models.data.popularity import Popularity
+from models.data.tokens import profile_tokens
+from models.data.users import UserBatch
+from models.ranking.blend import feature_names
 from models.ranking.features import State, describe, names
 from models.recommender import Recommender
-from models.users import UserBatch
+from models.retrieval.candidates import Candidates
+from models.retrieval.neighbours import Neighbours
+from models.training.context import Course, TrainingData
+from models.training.prequential_walk import popularity_before
 from serving.ranker import Ranker
 from streams.catalogue import Catalogue, decode_profile, keep_items, keep_users
 from streams.events import decode_event, decode_item

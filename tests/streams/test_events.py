@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models.labels import Action
+from models.data.labels import Action
 from streams.events import (
     ACTIONS,
     NEEDED,

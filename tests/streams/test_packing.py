@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.labels import Action
+from models.data.labels import Action
 from streams.packing import RECORD, newest_ts
 
 

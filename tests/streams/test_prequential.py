@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.classics import DecayedTrending, ItemItem
+from models.evaluation.classics import DecayedTrending, ItemItem
 from streams.prequential import PrequentialScore
 
 START = 1_700_000_000_000 - 1_700_000_000_000 % 86_400_000

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.interactions import NO_ITEM
-from models.labels import LabelRules, grade
+from models.data.interactions import NO_ITEM
+from models.data.labels import LabelRules, grade
 from streams.events import ACTIONS, Event, decode_event
 from streams.sample_log import SampleLog, read_interactions
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.labels import LabelRules
+from models.data.labels import LabelRules
 from streams.settings import Settings, SettingsError, explain, load, variable
 from streams.targets import EMBEDDED, KafkaTarget, RedisTarget, redacted
 

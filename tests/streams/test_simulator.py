@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.labels import NEGATIVE, POSITIVE, LabelRules
+from models.data.labels import NEGATIVE, POSITIVE, LabelRules
 from streams.events import Event, ItemRecord, UserRecord, decode_event, decode_item, decode_user, encode
 from streams.simulator import PROFILES, Coming, Shown, World, WorldConfig
 from streams.simulator.catalogue import GENRES

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.interactions import NO_ITEM
-from models.labels import Action, Grade
-from models.popularity import Popularity, PopularityConfig
+from models.data.interactions import NO_ITEM
+from models.data.labels import Action, Grade
+from models.data.popularity import Popularity, PopularityConfig
 from streams.packing import RECORD, ItemEvent, UserEvent
 from streams.settings import IngestSettings
 from streams.state import Follow, Search, Store

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.inference.drift import gini, stability_index
+from models.statistics.drift import gini, stability_index
 
 COUNTS = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 1_000), max_size=6)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.inference.effects import Estimate, difference, linearised, mean_of, relative, without_past
+from models.statistics.effects import Estimate, difference, linearised, mean_of, relative, without_past
 
 RUNS = 1_000
 #: 1,000 runs of a test at 5 % reject in 50 of them, give or take 7; four deviations either way are let pass.

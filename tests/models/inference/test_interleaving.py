@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.inference.effects import Estimate
-from models.inference.interleaving import preference, team_draft
+from models.statistics.effects import Estimate
+from models.statistics.interleaving import preference, team_draft
 
 
 @settings(max_examples=50)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.inference.off_policy import off_policy
+from models.statistics.off_policy import off_policy
 
 CHANCES = np.array([0.7, 0.2, 0.1])  # of the policy that logged
 NEW = np.array([0.1, 0.3, 0.6])

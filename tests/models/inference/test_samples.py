@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from models.inference.effects import difference, mean_of
-from models.inference.samples import MISMATCH, chi_square_above, power_with, sample_ratio_p, users_needed
+from models.statistics.effects import difference, mean_of
+from models.statistics.samples import MISMATCH, chi_square_above, power_with, sample_ratio_p, users_needed
 
 
 @pytest.mark.parametrize("share", [0.5, 0.2])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models.inference.effects import Estimate, difference, linearised, mean_of
-from models.inference.sequential import always_valid_interval, always_valid_p
+from models.statistics.effects import Estimate, difference, linearised, mean_of
+from models.statistics.sequential import always_valid_interval, always_valid_p
 
 RUNS = 1_000
 LOOKS = np.arange(50, 2_001, 25)

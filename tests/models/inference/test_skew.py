@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.inference.skew import Spread
+from models.statistics.skew import Spread
 
 NAMES = ("age", "kind", "seldom")
 

@@ -20,8 +20,8 @@ import pytest
 
 from deploy.embedded import Embedded
 from models.artefact import ArtefactStore, read_manifest, write_manifest
-from models.popularity import PopularityConfig
-from models.training import train
+from models.data.popularity import PopularityConfig
+from models.training.train import train
 from serving.api.live import Asked, Live, Served
 from streams import topics
 from streams.events import Cause, ItemRecord, Recommendations, encode

@@ -16,8 +16,8 @@ from kafka import KafkaProducer
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from models.artefact import ArtefactStore, read_manifest, write_manifest
-from models.popularity import PopularityConfig
-from models.training import train
+from models.data.popularity import PopularityConfig
+from models.training.train import train
 from serving.api.access import digest
 from serving.client import ApiError, Http
 from streams import topics

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.inference.samples import MISMATCH, sample_ratio_p
+from models.statistics.samples import MISMATCH, sample_ratio_p
 from serving.experiments import Experiments
 from serving.experiments.assignment import point
 from streams.online_settings import ArmSettings, ExperimentSettings, ExperimentsSettings

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.labels import LabelRules
+from models.data.labels import LabelRules
 from serving.experiments.shadows import Shadow
 from streams.events import Event, ListItem, Recommendations
 from streams.online_settings import ShadowSettings

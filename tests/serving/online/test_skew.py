@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.inference.skew import Spread
 from models.ranking.features import MOMENTS
+from models.statistics.skew import Spread
 from serving.online.skew import Skew
 from streams.settings import Settings
 

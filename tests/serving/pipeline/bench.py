@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from models.config import TrainingConfig
-from models.labels import Action
-from models.popularity import Popularity, PopularityConfig
+from models.data.labels import Action
+from models.data.popularity import Popularity, PopularityConfig
+from models.data.users import UserBatch
 from models.recommender import Recommender
-from models.users import UserBatch
 from serving.pipeline.items import ItemTable
 from serving.pipeline.pipeline import Lists, Pipeline
 from serving.pipeline.query import Query

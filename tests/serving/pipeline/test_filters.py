@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.labels import Action
+from models.data.labels import Action
 from serving.pipeline.filters import Filter
 from serving.pipeline.query import Query
 from streams.events import ItemRecord, UserRecord

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from models.candidates import Candidates
-from models.popularity import Popularity
+from models.data.popularity import Popularity
+from models.data.users import UserBatch
 from models.ranking.ranker import Scored
 from models.recommender import Recommender
-from models.users import UserBatch
+from models.retrieval.candidates import Candidates
 from serving.pipeline.pipeline import Trace
 from streams.events import ItemRecord, UserRecord
 from streams.pipeline_settings import PipelineSettings

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.config import IndexConfig
-from models.index import VectorIndex
-from models.item_vectors import centre_of
-from models.labels import Action
+from models.data.labels import Action
+from models.networks.item_vectors import centre_of
+from models.retrieval.index import VectorIndex
 from serving.pipeline.selection import Determinantal, Greedy, Similarity, Slates, cosines
 from streams.events import ItemRecord
 from tests.serving.pipeline.bench import Bench, pipeline

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models.labels import Action
-from models.retrieval import Proposals
+from models.data.labels import Action
+from models.retrieval.sources import Proposals
 from serving.pipeline.query import Asked
 from serving.pipeline.stages import Stages
 from streams.events import ItemRecord, UserRecord

@@ -1,0 +1,1 @@
+"""What models learn from: interactions with their labels, users, item facts, popularity, the calendar."""

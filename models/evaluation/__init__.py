@@ -1,0 +1,1 @@
+"""Offline evaluation: splits, baselines, and the cache of fitted models."""

@@ -1,0 +1,1 @@
+"""The neural networks, their parts, and the loop that trains them."""

@@ -1,0 +1,1 @@
+"""Candidates: indexes, neighbours, the linear sequence model, and the sources that use them."""

@@ -1,0 +1,1 @@
+"""One training: its context, the replay of the log, the gate."""
