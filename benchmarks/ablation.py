@@ -34,12 +34,12 @@ from serving.pipeline.items import ItemTable
 from serving.pipeline.pipeline import Pipeline
 from serving.pipeline.query import Query
 from serving.pipeline.selection import cosines
-from streams.catalogue import segments_of
+from streams.contract.events import UserRecord
 from streams.datasets import open_dataset
-from streams.events import UserRecord
-from streams.offline import training_data
-from streams.pipeline_settings import DiversitySettings, ExplorationSettings, PipelineSettings
-from streams.settings import Settings
+from streams.datasets.offline import training_data
+from streams.settings.pipeline import DiversitySettings, ExplorationSettings, PipelineSettings
+from streams.settings.settings import Settings
+from streams.state.item_catalogue import segments_of
 
 SETS: Final = ("kuairand-pure", "movietweetings-100k")
 CUTS: Final = (0.6, 0.8, 1.0)

@@ -25,11 +25,11 @@ from aiokafka import AIOKafkaProducer
 
 from models.artefact import ArtefactStore
 from serving.up import System, roles
-from streams.events import Event, ItemRecord, encode
-from streams.settings import ApiSettings, Settings, TrainingSettings
-from streams.state import Store
-from streams.status import live_workers, trainer_status
-from streams.topics import TopicNames
+from streams.contract.events import Event, ItemRecord, encode
+from streams.contract.topics import TopicNames
+from streams.settings.settings import ApiSettings, Settings, TrainingSettings
+from streams.state.status import live_workers, trainer_status
+from streams.state.store import Store
 
 USERS = 5_000
 GENRES = [f"genre {number}" for number in range(24)]

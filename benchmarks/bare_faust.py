@@ -12,7 +12,7 @@ from typing import Any
 
 import faust
 
-from streams.settings import load
+from streams.settings.settings import load
 
 
 def main(topic: str, wanted: int) -> None:

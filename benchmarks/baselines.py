@@ -30,7 +30,7 @@ from models.evaluation.splits import Fold, Protocol
 from models.evaluation.streaming_baselines import Trending
 from models.networks.threads import use_threads
 from models.training.context import Course
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 MODELS: Final = ("system", "trending", "item_item", "als")
 SASREC: Final = "rectools_sasrec"

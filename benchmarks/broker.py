@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from deploy.embedded import Embedded
-from streams.targets import KafkaTarget
+from streams.settings.endpoints import KafkaTarget
 
 TOPIC = "trip"
 TRIPS = 200

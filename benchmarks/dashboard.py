@@ -29,9 +29,9 @@ from aiokafka import AIOKafkaProducer
 from playwright.async_api import Browser, async_playwright
 
 from serving.up import System, roles
-from streams.events import Event, ItemRecord, encode
-from streams.settings import ApiSettings, Settings
-from streams.topics import TopicNames
+from streams.contract.events import Event, ItemRecord, encode
+from streams.contract.topics import TopicNames
+from streams.settings.settings import ApiSettings, Settings
 
 ITEMS, USERS = 1_000, 500
 PORT = 18_090

@@ -30,8 +30,8 @@ from models.metrics import list_metrics as lm
 from models.networks.threads import use_threads
 from models.training.context import Course, TrainingData
 from streams.datasets import open_dataset
-from streams.offline import training_data
-from streams.settings import Settings
+from streams.datasets.offline import training_data
+from streams.settings.settings import Settings
 
 DIM, BLOCKS, HEADS, LENGTH, NEGATIVES, LIST, USERS_AT_ONCE = 64, 2, 2, 200, 128, 10, 256
 

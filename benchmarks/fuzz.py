@@ -16,7 +16,7 @@ import click
 
 from serving.api.access import digest
 from serving.up import System, roles
-from streams.settings import ApiSettings, IngestSettings, Settings
+from streams.settings.settings import ApiSettings, IngestSettings, Settings
 
 _PORT = 18_082
 #: Server-sent events have no end.

@@ -24,12 +24,12 @@ import psutil
 from aiokafka import AIOKafkaProducer
 
 from deploy.embedded import Embedded
-from streams import topics
+from streams.contract import topics
+from streams.contract.events import Event, ItemRecord, UserRecord, encode
+from streams.contract.topics import TopicNames
 from streams.datasets import open_dataset
-from streams.events import Event, ItemRecord, UserRecord, encode
-from streams.settings import Settings
-from streams.state import Store
-from streams.topics import TopicNames
+from streams.settings.settings import Settings
+from streams.state.store import Store
 
 GENRES = [f"genre {number}" for number in range(18)]
 COUNTRIES = ["KR", "DE", "BR", "US", "IN"]

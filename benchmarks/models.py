@@ -41,8 +41,8 @@ from models.training.gate import LIST
 from models.training.replay_examples import ranks_of_choices, study
 from models.training.train import Kind, train
 from streams.datasets import READERS, open_dataset
-from streams.offline import training_data
-from streams.settings import Settings
+from streams.datasets.offline import training_data
+from streams.settings.settings import Settings
 
 SETS: Final = ("kuairand-pure", "movietweetings-100k", "ml-latest-small")
 KINDS: Final = get_args(get_type_hints(RankerConfig)["kind"])

@@ -29,7 +29,7 @@ from models.evaluation.splits import Fold
 from models.metrics import list_metrics
 from models.networks.threads import use_threads
 from models.training.context import Course
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 #: On these logs the best of the others at splits, by either metric, is one of these.
 OTHERS: Final = ("trending", "item_item")

@@ -5,12 +5,12 @@ import resource
 import time
 
 from serving.online.tally import Tally
-from streams.catalogue import Catalogue
-from streams.events import Event, ItemRecord, ListItem, Recommendations, decode_event, encode
-from streams.online_settings import ArmSettings, ExperimentSettings, ExperimentsSettings
-from streams.settings import Settings
-from streams.state import Store
-from streams.targets import Url
+from streams.contract.events import Event, ItemRecord, ListItem, Recommendations, decode_event, encode
+from streams.settings.endpoints import Url
+from streams.settings.online import ArmSettings, ExperimentSettings, ExperimentsSettings
+from streams.settings.settings import Settings
+from streams.state.item_catalogue import Catalogue
+from streams.state.store import Store
 
 USERS, ITEMS, EVENTS = 20_000, 5_000, 200_000
 START = 1_750_000_000_000

@@ -31,9 +31,9 @@ from kafka.admin import KafkaAdminClient
 from benchmarks.people import People, made_items
 from benchmarks.system import ROLES, NotRunning, System
 from benchmarks.tables import table
+from streams.contract.events import ItemRecord, encode
 from streams.datasets import open_dataset
-from streams.events import ItemRecord, encode
-from streams.targets import KafkaTarget
+from streams.settings.endpoints import KafkaTarget
 
 #: Enough that the gate finds the made users' tastes.
 HISTORY: Final = 20_000

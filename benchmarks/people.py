@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from streams.events import ItemRecord
+from streams.contract.events import ItemRecord
 
 ITEMS: Final = 3_883  # as many as ml-1m has
 USERS: Final = 2_000

@@ -32,9 +32,9 @@ from redis import Redis
 
 from benchmarks.tables import table
 from deploy.embedded import Embedded
-from streams import topics
-from streams.settings import Settings
-from streams.topics import TopicNames
+from streams.contract import topics
+from streams.contract.topics import TopicNames
+from streams.settings.settings import Settings
 
 N_USERS = 2_000  # so that no user has more events than the state remembers ids
 N_ITEMS = 500

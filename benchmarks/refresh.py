@@ -29,18 +29,18 @@ from models.training.train import train
 from serving.engine import Engine
 from serving.garbage import collect_seldom
 from serving.refresh import Owed, Refresh
-from streams import topics
-from streams.app import make_app
-from streams.catalogue import Catalogue, keep_items
+from streams.contract import topics
+from streams.contract.events import Cause, ItemRecord, UserRecord, encode
+from streams.contract.topics import TopicNames
 from streams.datasets import open_dataset
 from streams.datasets.dataset import Dataset, LoggedEvent
-from streams.events import Cause, ItemRecord, UserRecord, encode
+from streams.datasets.offline import training_data
 from streams.ingest import Lane, ingest, read_batch
-from streams.offline import training_data
-from streams.settings import Settings
-from streams.state import Store
-from streams.topics import TopicNames
-from streams.transport import RecordBatch
+from streams.kafka.app import make_app
+from streams.kafka.batching import RecordBatch
+from streams.settings.settings import Settings
+from streams.state.item_catalogue import Catalogue, keep_items
+from streams.state.store import Store
 
 _BATCH = 2_000
 #: So many users a worker that has enough to do finds waiting.

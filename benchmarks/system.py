@@ -15,7 +15,7 @@ from typing import Final
 
 import psutil
 
-from streams.targets import KafkaTarget
+from streams.settings.endpoints import KafkaTarget
 
 ROLES: Final = ("worker", "api", "trainer", "broker", "redis")
 START_S: Final = 120.0

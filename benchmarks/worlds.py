@@ -36,13 +36,13 @@ import click
 
 from models.config import BlendConfig, SequenceConfig, TowersConfig, TrainingConfig
 from serving.up import System, roles, scratch_settings
-from streams.settings import ListSettings, Settings, TrainingSettings
+from streams.replay.probe import ANSWER_PATIENCE_S, NoAnswer, Wire
+from streams.replay.training_gate import Trainings
+from streams.settings.settings import ListSettings, Settings, TrainingSettings
 from streams.simulator import PROFILES, World, WorldConfig
 from streams.simulator.ledger import Ledger, gap
 from streams.simulator.player import Player
 from streams.simulator.profiles import DAY_MS
-from streams.trainings import Trainings
-from streams.wire import ANSWER_PATIENCE_S, NoAnswer, Wire
 
 ARMS: Final = ("streaming", "frozen", "nightly")
 _NEVER: Final = 10**9

@@ -15,7 +15,7 @@ from serving.cli_models import evaluate, train
 from serving.cli_world import demo, simulate
 from serving.console import err, out, read_settings, set_up_logging, tells_errors, without_logging
 from serving.garbage import collect_seldom
-from streams.settings import Settings, explain, load
+from streams.settings.settings import Settings, explain, load
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -65,7 +65,7 @@ def worker(refresh: bool) -> None:
     use_threads(1)  # a role that ranks shares its machine
     switch_often()
     from serving.worker import make_worker
-    from streams.app import run
+    from streams.kafka.app import run
 
     settings, logs = _prepare_role()
     run(make_worker(settings, logs, refresh_lists=refresh))
@@ -76,8 +76,8 @@ def worker(refresh: bool) -> None:
 def trainer() -> None:
     """Run the trainer: sample log, fine-tunes, retrainings, index, gate and announcements. One is enough."""
     collect_seldom()
-    from streams.app import run
-    from streams.trainer import make_trainer
+    from streams.kafka.app import run
+    from streams.training.trainer import make_trainer
 
     settings, logs = _prepare_role()
     run(make_trainer(settings, logs))
@@ -131,8 +131,9 @@ def api_token(scopes: tuple[str, ...]) -> None:
 def _prepare_role(**overrides: Any) -> tuple[Settings, dict[str, str]]:
     import asyncio
 
-    from streams import codecs, topics
-    from streams.state import Store
+    from streams.contract import topics
+    from streams.kafka import codecs
+    from streams.state.store import Store
 
     settings = read_settings(**overrides)
     set_up_logging(settings)
@@ -156,7 +157,7 @@ def topics() -> None:
 @tells_errors
 def topics_create() -> None:
     """Create the topics that are missing."""
-    from streams import topics
+    from streams.contract import topics
 
     settings = read_settings()
     set_up_logging(settings)
@@ -205,7 +206,7 @@ def trending(segment: str, half_life: int, size: int) -> None:
 @tells_errors
 def send(type_: str, user: str, item: str | None, ts: int | None, target_user: str | None, **fields: Any) -> None:
     """Send one event: millstream send watch ann film-7 --watch-s 62 --duration-s 75"""
-    from streams.send import send_event
+    from streams.kafka.send import send_event
 
     event = {"type": type_, "user_id": user, "item_id": item, "target_user_id": target_user, "ts": ts} | fields
     sent = send_event(read_settings(), {name: value for name, value in event.items() if value is not None})
@@ -225,8 +226,8 @@ def dead_letters_list(limit: int, as_json: bool) -> None:
     """Show dead letters: where each came from, what is wrong with it, and how it begins."""
     from collections import deque
 
-    from streams.dead_letters import position, read
-    from streams.events import encode
+    from streams.contract.events import encode
+    from streams.kafka.dead_letters import position, read
 
     letters = deque(read(read_settings()), maxlen=limit)
     if as_json:
@@ -253,7 +254,7 @@ def dead_letters_replay(positions: tuple[str, ...], reason: str | None) -> None:
 
     A record that was too large for its letter is fetched from its topic. Exit status 1 when one could not be sent.
     """
-    from streams.dead_letters import position, read, replay
+    from streams.kafka.dead_letters import position, read, replay
 
     settings = read_settings()
     chosen = [

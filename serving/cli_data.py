@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from serving.console import end_like_ctrl_c, err, out, read_settings, set_up_logging, tells_errors
-from streams.replay import Replay
-from streams.settings import Settings
+from streams.replay.replay import Replay
+from streams.settings.settings import Settings
 
 DATA = click.option(
     "--data",
@@ -110,8 +110,8 @@ def replay(name: str, data: Path, speed: float | None, limit: int | None, wait: 
     played; a second one ends at once.
     """
     from streams.datasets import open_dataset
-    from streams.refusals import Refusals
-    from streams.replay import Progress as Playing
+    from streams.datasets.refusals import Refusals
+    from streams.replay.replay import Progress as Playing
 
     settings = read_settings()
     set_up_logging(settings)

@@ -19,7 +19,7 @@ from models.training.positives import NothingToLearn
 from serving.cli_data import DATA, DATASET, REPORT
 from serving.console import err, out, tells_errors
 from serving.plots import can_draw, draw_evaluation
-from streams.settings import Settings, SettingsError, load
+from streams.settings.settings import Settings, SettingsError, load
 
 CONFIG = click.option(
     "--config",
@@ -213,7 +213,7 @@ def _prepared(name: str, data: Path, threads: int, settings: Settings) -> Any:
 
 def _read(dataset: Any, settings: Settings, tell: Any) -> Any:
     """The data set in the models' form; how many of its rows were refused, and why, is printed."""
-    from streams.offline import training_data
+    from streams.datasets.offline import training_data
 
     return training_data(
         dataset,

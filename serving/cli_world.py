@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from serving.console import end_like_ctrl_c, err, out, read_settings, set_up_logging, tells_errors
-from streams.settings import load
+from streams.settings.settings import load
 from streams.simulator import PROFILES, World, WorldConfig
 
 PROFILE = click.option(

@@ -23,9 +23,9 @@ import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from streams.events import Event, ItemRecord, Recommendations, UserRecord, decode_event, encode
-from streams.targets import KafkaTarget
-from streams.topics import TopicNames
+from streams.contract.events import Event, ItemRecord, Recommendations, UserRecord, decode_event, encode
+from streams.contract.topics import TopicNames
+from streams.settings.endpoints import KafkaTarget
 
 
 def now_ms() -> int:
@@ -133,7 +133,7 @@ def follow(
         ValueError: the URL is not of the form that `Producer` tells.
         KafkaError: no broker answers there, or there is no such topic.
     """
-    from streams.damaged import skip_damaged_in_kafka_python  # loads aiokafka, which a producer does not need
+    from streams.kafka.damaged import skip_damaged_in_kafka_python
 
     topic = TopicNames.under(topic_prefix).recommendations
     consumer = KafkaConsumer(**KafkaTarget.parse(broker_url).consumer_options())

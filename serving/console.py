@@ -17,13 +17,13 @@ from rich.console import Console
 from deploy.embedded import EmbeddedError, find
 from models.artefact import ArtefactError
 from models.training.positives import NothingToLearn
-from streams.codecs import CodecMissing
+from streams.contract.events import BadRecord
+from streams.contract.topics import BrokerAway
 from streams.datasets import DatasetError
-from streams.events import BadRecord
-from streams.settings import Settings, SettingsError, load
-from streams.state import StateAway
-from streams.topics import BrokerAway
-from streams.wire import NoAnswer
+from streams.kafka.codecs import CodecMissing
+from streams.replay.probe import NoAnswer
+from streams.settings.settings import Settings, SettingsError, load
+from streams.state.store import StateAway
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from serving.simulation import Simulation
-from streams.events import Event, Recommendations
+from streams.contract.events import Event, Recommendations
+from streams.replay.probe import Wire
 from streams.simulator import WorldConfig
 from streams.simulator.player import Player
-from streams.wire import Wire
 
 #: A world of this size trains in seconds: models follow each other closely enough to be watched.
 TRAINING: Final = {"first_events": 5_000, "every_events": 20_000, "min_events": 10_000, "every_s": 86_400.0 * 2}

@@ -10,10 +10,11 @@ from kafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from models.artefact import ArtefactError, ArtefactStore, verify
-from streams import codecs, topics
-from streams.settings import Settings, SettingsError
-from streams.state import StateAway, Store
-from streams.status import SILENT_S, WORKER, TrainerStatus, WorkerStatus, live_workers, trainer_status
+from streams.contract import topics
+from streams.kafka import codecs
+from streams.settings.settings import Settings, SettingsError
+from streams.state.status import SILENT_S, WORKER, TrainerStatus, WorkerStatus, live_workers, trainer_status
+from streams.state.store import StateAway, Store
 
 _PACKAGES = ("millstream", "faust-streaming", "aiokafka", "torch", "faiss-cpu")
 

@@ -23,12 +23,12 @@ from serving.garbage import look_at_all
 from serving.pipeline.pipeline import Pipeline
 from serving.ranker import Ranked, Ranker, WindowCount
 from serving.tracing import Told, tell
-from streams.catalogue import Catalogue, decode_profile
-from streams.events import Cause, ListItem, Recommendations, UserRecord, encode
-from streams.settings import Settings, SettingsError
-from streams.state import Store
-from streams.trends import Trends
-from streams.user_states import UserState
+from streams.contract.events import Cause, ListItem, Recommendations, UserRecord, encode
+from streams.settings.settings import Settings, SettingsError
+from streams.state.item_catalogue import Catalogue, decode_profile
+from streams.state.store import Store
+from streams.state.trends import Trends
+from streams.state.user_states import UserState
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from serving.pipeline.items import ItemTable, grown
 from serving.pipeline.pipeline import Lists, Pipeline, Trace
 from serving.pipeline.query import Query
 from serving.user_batches import UserBatches
-from streams.catalogue import Catalogue, decode_profile, segments_of
-from streams.events import UserRecord
-from streams.likes import Liked
-from streams.settings import Settings
-from streams.trends import EVERYONE, Floats, Trends
-from streams.user_states import UserState
+from streams.contract.events import UserRecord
+from streams.settings.settings import Settings
+from streams.state.item_catalogue import Catalogue, decode_profile, segments_of
+from streams.state.likes import Liked
+from streams.state.trends import EVERYONE, Floats, Trends
+from streams.state.user_states import UserState
 
 #: A segment's own trends serve users without history once they rest on this many decayed positives.
 SEGMENT_SUPPORT = 50.0

@@ -9,9 +9,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from serving.engine import Engine
-from streams.events import Cause, Recommendations, encode
-from streams.settings import Settings
-from streams.state import Store
+from streams.contract.events import Cause, Recommendations, encode
+from streams.settings.settings import Settings
+from streams.state.store import Store
 
 #: That a list came out empty is for want of likes as long as fewer items than this have any.
 _FEW_LIKED: Final = 1_000

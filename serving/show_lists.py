@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from streams.damaged import skip_damaged
-from streams.events import Recommendations
-from streams.settings import Settings
-from streams.state import Store
-from streams.topics import TopicNames
+from streams.contract.events import Recommendations
+from streams.contract.topics import TopicNames
+from streams.kafka.damaged import skip_damaged
+from streams.settings.settings import Settings
+from streams.state.store import Store
 
 
 def show(settings: Settings, user: str, out: Console, *, follow: bool, as_json: bool) -> int:

@@ -8,10 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from models.data.popularity import Popularity
-from streams.catalogue import Catalogue
-from streams.settings import Settings
-from streams.state import Store
-from streams.trends import EVERYONE, Trends
+from streams.settings.settings import Settings
+from streams.state.item_catalogue import Catalogue
+from streams.state.store import Store
+from streams.state.trends import EVERYONE, Trends
 
 
 def show(settings: Settings, out: Console, *, segment: str, half_life: int, size: int) -> int:

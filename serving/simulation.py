@@ -14,14 +14,14 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
-from streams.events import Event
-from streams.settings import Settings
+from streams.contract.events import Event
+from streams.replay.probe import ANSWER_PATIENCE_S, NoAnswer, Wire
+from streams.settings.settings import Settings
 from streams.simulator import World
 from streams.simulator.player import Player
 from streams.simulator.profiles import DAY_MS
 from streams.simulator.rivals import SYSTEM
-from streams.status import TrainerStatus
-from streams.wire import ANSWER_PATIENCE_S, NoAnswer, Wire
+from streams.state.status import TrainerStatus
 
 _VIEW_S: Final = 0.5
 _LINE_S: Final = 5.0

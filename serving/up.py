@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Self
 
 from deploy.child import Child
 from deploy.embedded import Embedded
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from models.data.searches import faded
 from models.data.tokens import buckets_of, hash_users, profile_tokens
 from models.data.users import SHOWN, UserBatch
 from serving.pipeline.sources import ONBOARDING
-from streams.events import UserRecord
-from streams.packing import RECORD
-from streams.user_states import UserState
+from streams.contract.events import UserRecord
+from streams.state.packing import RECORD
+from streams.state.user_states import UserState
 
 _MAX_TOKENS: Final = 1_000_000
 

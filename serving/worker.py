@@ -13,16 +13,16 @@ from faust.types import StreamT
 
 from serving.engine import Engine
 from serving.refresh import Owed, Refresh
-from streams.app import make_app
-from streams.catalogue import Catalogue, keep_items, keep_users
-from streams.dead_letters import write
-from streams.events import DeadLetter, encode
+from streams.contract.events import DeadLetter, encode
+from streams.contract.topics import TopicNames
 from streams.ingest import Lane, Reads, ingest, read_batch
-from streams.settings import Settings
-from streams.state import Store
-from streams.status import WORKER, WorkerStatus
-from streams.topics import TopicNames
-from streams.transport import BatchApp, RecordBatch, batches, takes
+from streams.kafka.app import make_app
+from streams.kafka.batching import BatchApp, RecordBatch, batches, takes
+from streams.kafka.dead_letters import write
+from streams.settings.settings import Settings
+from streams.state.item_catalogue import Catalogue, keep_items, keep_users
+from streams.state.status import WORKER, WorkerStatus
+from streams.state.store import Store
 
 #: Batches of events applied together: one is decoded while Redis has the others.
 TOGETHER: Final = 4

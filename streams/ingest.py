@@ -12,13 +12,13 @@ from aiokafka import ConsumerRecord
 from models.data.interactions import NO_ITEM
 from models.data.labels import POSITIVE
 from models.data.tokens import query_tokens
-from streams.catalogue import Catalogue
-from streams.dead_letters import dead_letter
-from streams.events import BadRecord, Cause, DeadLetter, Event, decode_event
-from streams.packing import ItemEvent, UserEvent
-from streams.settings import Settings
-from streams.state import APPLIED, COPY, Follow, Search, Store, fence_field
-from streams.transport import RecordBatch
+from streams.contract.events import BadRecord, Cause, DeadLetter, Event, decode_event
+from streams.kafka.batching import RecordBatch
+from streams.kafka.dead_letters import dead_letter
+from streams.settings.settings import Settings
+from streams.state.item_catalogue import Catalogue
+from streams.state.packing import ItemEvent, UserEvent
+from streams.state.store import APPLIED, COPY, Follow, Search, Store, fence_field
 
 log = logging.getLogger(__name__)
 

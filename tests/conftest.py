@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 
 from deploy.embedded import Embedded
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests import apache_kafka as kafka_node
 from tests.apache_kafka import ApacheKafka
 

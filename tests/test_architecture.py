@@ -118,4 +118,4 @@ def test_only_the_settings_and_the_start_of_processes_read_the_environment() -> 
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
-    assert readers <= {"streams/settings.py", "deploy/embedded.py", "models/networks/threads.py"}
+    assert readers <= {"streams/settings/settings.py", "deploy/embedded.py", "models/networks/threads.py"}

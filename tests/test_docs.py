@@ -8,7 +8,7 @@ import click
 import pytest
 
 from serving.cli import main
-from streams.settings import Settings, variable
+from streams.settings.settings import Settings, variable
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])

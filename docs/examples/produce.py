@@ -6,7 +6,7 @@ python docs/examples/produce.py kafka://localhost:9092     (`millstream up` prin
 import sys
 
 from serving.client import Producer, now_ms
-from streams.events import Event, ItemRecord
+from streams.contract.events import Event, ItemRecord
 
 FILMS = {"film-1": ("The Slow Train", "Drama"), "film-2": ("Faster", "Action"), "film-3": ("Platform 9", "Drama")}
 

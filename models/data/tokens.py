@@ -29,7 +29,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ItemContent(Protocol):
-    """What the models read of an item; `streams.events.ItemRecord` is one."""
+    """What the models read of an item; `streams.contract.events.ItemRecord` is one."""
 
     @property
     def item_id(self) -> str: ...

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from serving.api.problems import Problem
-from streams.settings import ApiSettings, Scope
+from streams.settings.settings import ApiSettings, Scope
 
 #: Clients remembered by the rate limit; the one not seen for longest is forgotten first.
 _CLIENTS: Final = 10_000

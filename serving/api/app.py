@@ -18,8 +18,8 @@ from serving.api.metrics import Metrics, Timed
 from serving.api.origins import Origins
 from serving.api.paths import Segments
 from serving.api.problems import described, tell_problems
-from streams.schemas import components
-from streams.settings import Settings, SettingsError
+from streams.contract.schemas import components
+from streams.settings.settings import Settings, SettingsError
 
 #: What is under way when the API is told to stop gets so many seconds.
 _GRACE_S: Final = 5

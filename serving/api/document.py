@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from serving.api.app import make_api
-from streams.settings import Settings
-from streams.targets import Url
+from streams.settings.endpoints import Url
+from streams.settings.settings import Settings
 
 
 def document() -> str:

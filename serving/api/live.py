@@ -25,12 +25,12 @@ from serving.online.follower import Follower
 from serving.online.gauges import Gauges
 from serving.online.skew import Skew
 from serving.online.tally import Tally
-from streams.catalogue import Catalogue
-from streams.damaged import skip_damaged
-from streams.events import Recommendations
-from streams.settings import Settings
-from streams.state import Store
-from streams.topics import TopicNames
+from streams.contract.events import Recommendations
+from streams.contract.topics import TopicNames
+from streams.kafka.damaged import skip_damaged
+from streams.settings.settings import Settings
+from streams.state.item_catalogue import Catalogue
+from streams.state.store import Store
 
 log = logging.getLogger(__name__)
 

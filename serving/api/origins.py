@@ -15,8 +15,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.api.problems import Problem
-from streams.sections import host_name
-from streams.settings import ApiSettings
+from streams.settings.sections import host_name
+from streams.settings.settings import ApiSettings
 
 #: Where the dashboard is. Its pages read over a websocket or by polling, so all of it is closed to foreign pages.
 DASHBOARD: Final = "/dashboard"

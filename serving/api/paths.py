@@ -12,7 +12,7 @@ from pydantic import BeforeValidator
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.api.problems import Problem
-from streams.events import MAX_ID
+from streams.contract.events import MAX_ID
 
 _PERCENT: Final = "%25"
 _SLASH: Final = "%2F"

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse
 
-from streams.events import BadRecord
+from streams.contract.events import BadRecord
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -18,7 +18,7 @@ from serving.api.paths import UserId, decoded
 from serving.api.problems import Problem, described
 from serving.engine import DEFAULT
 from serving.explanation import Explanation
-from streams.events import MAX_ID, encode
+from streams.contract.events import MAX_ID, encode
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(Needs("read"))])
 

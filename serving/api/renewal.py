@@ -16,10 +16,10 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from serving.api.gathering import Gathering
 from serving.engine import Engine
-from streams.events import Recommendations, encode
-from streams.settings import Settings
-from streams.state import Store
-from streams.topics import TopicNames
+from streams.contract.events import Recommendations, encode
+from streams.contract.topics import TopicNames
+from streams.settings.settings import Settings
+from streams.state.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from models.artefact import ArtefactError, ArtefactStore, Manifest
-from streams.state import Store
-from streams.status import SILENT_S, TrainerStatus, WorkerStatus, live_workers, trainer_status
+from streams.state.status import SILENT_S, TrainerStatus, WorkerStatus, live_workers, trainer_status
+from streams.state.store import Store
 
 _QUANTILES: Final = ("0.5", "0.95", "0.99")
 #: What each worker counts, by the name of its field.

@@ -14,7 +14,7 @@ from serving.api.live import Live, now_ms
 from serving.api.metrics import Metrics
 from serving.api.paths import ItemId, UserId
 from serving.api.problems import Problem, described
-from streams.events import BadRecord, decode_item, decode_user, encode
+from streams.contract.events import BadRecord, decode_item, decode_user, encode
 from streams.ingest import checked_event
 
 

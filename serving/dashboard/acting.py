@@ -10,7 +10,7 @@ from serving.api.live import Live, now_ms
 from serving.api.problems import Problem
 from serving.api.writes import keep_user, take_events
 from serving.dashboard.board import Board
-from streams.events import Event, ListItem, Recommendations, UserRecord, encode
+from streams.contract.events import Event, ListItem, Recommendations, UserRecord, encode
 
 PATIENCE_S: Final = 10.0
 #: An event time so far behind the clock is a simulated or replayed one: acts then take place in that time too.

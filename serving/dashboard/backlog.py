@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 
-from streams import topics
-from streams.settings import Settings
+from streams.contract import topics
+from streams.settings.settings import Settings
 
 
 class Backlog(NamedTuple):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from serving.api.live import Live
 from serving.api.metrics import Metrics
 from serving.dashboard.watch import Watch
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 
 @dataclass

@@ -14,8 +14,8 @@ from serving.dashboard.board import Board
 from serving.dashboard.parts import card, chip, confirmed, heading, nothing, row, span
 from serving.dashboard.session import may
 from serving.dashboard.watch import Letter
-from streams.dead_letters import REPLAYED_HEADER, replay
-from streams.events import DeadLetter
+from streams.contract.events import DeadLetter
+from streams.kafka.dead_letters import REPLAYED_HEADER, replay
 
 _SHOWN: Final = 50
 _REASONS: Final = 8

@@ -13,7 +13,7 @@ from serving.dashboard.parts import card, chip, fact, grid, heading, nothing, re
 from serving.dashboard.shadow_cards import shadow_cards
 from serving.experiments.results import STRANGE_MOST, ArmResult, Effect, ExperimentResult
 from serving.online.measures import RATES, Measure
-from streams.online_settings import ExperimentSettings, ExperimentsSettings, Metric
+from streams.settings.online import ExperimentSettings, ExperimentsSettings, Metric
 
 _EVERY_S: Final = 5.0
 _VALUES: Final = 12

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from streams.catalogue import Catalogue
-from streams.events import ItemRecord
+from streams.contract.events import ItemRecord
+from streams.state.item_catalogue import Catalogue
 
 MOST: Final = 24
 

@@ -12,8 +12,8 @@ from serving.dashboard.board import Board
 from serving.dashboard.drift_cards import drift_cards
 from serving.dashboard.parts import card, fact, grid, heading, nothing, row, span
 from serving.doctor import Finding, examine
-from streams.status import WORKER
-from streams.topics import BrokerAway
+from streams.contract.topics import BrokerAway
+from streams.state.status import WORKER
 
 _ICONS: Final = {"ok": "check_circle", "warning": "warning", "fault": "error"}
 

@@ -29,7 +29,7 @@ from serving.dashboard.parts import (
     to,
 )
 from serving.dashboard.session import may
-from streams.events import BadRecord, ItemRecord, encode
+from streams.contract.events import BadRecord, ItemRecord, encode
 
 _TRENDING = 15
 _RELATED = 10

@@ -14,7 +14,7 @@ from serving.dashboard.board import Board
 from serving.dashboard.parts import card, chip, fact, grid, heading, nothing, row, span
 from serving.dashboard.promoting import put_into_service
 from serving.dashboard.session import may
-from streams.events import ModelAnnouncement
+from streams.contract.events import ModelAnnouncement
 
 _SHOWN: Final = 30
 _CURVES: Final = 5

@@ -18,7 +18,7 @@ from serving.dashboard import frame
 from serving.dashboard.board import Board
 from serving.dashboard.session import KEPT_S
 from serving.dashboard.watch import Watch
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 _STATIC: Final = Path(__file__).parent / "static"
 #: Messages kept for a page whose connection is cut; the next sample makes the last one stale anyhow.

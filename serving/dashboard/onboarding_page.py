@@ -10,7 +10,7 @@ from serving.dashboard.board import Board
 from serving.dashboard.finding import find, values
 from serving.dashboard.parts import card, heading, nothing, row, to
 from serving.dashboard.session import may
-from streams.events import BadRecord, UserRecord
+from streams.contract.events import BadRecord, UserRecord
 
 #: What is asked, feature by feature, where the catalogue has it.
 _ASKED: Final = (("genre", "Genres"), ("language", "Languages"))

@@ -5,7 +5,7 @@ import asyncio
 from models.artefact import ArtefactStore, verify
 from serving.api.live import Live, now_ms
 from serving.api.writes import send
-from streams.events import ModelAnnouncement, encode
+from streams.contract.events import ModelAnnouncement, encode
 
 
 async def put_into_service(live: Live, version: str, *, instead_of: str | None, why: str) -> None:

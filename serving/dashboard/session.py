@@ -12,7 +12,7 @@ from nicegui import ui
 
 from serving.api.access import scopes_of
 from serving.dashboard.board import Board
-from streams.settings import Scope
+from streams.settings.settings import Scope
 
 #: Who has signed in is forgotten after so long, in seconds.
 KEPT_S: Final = 12 * 3600

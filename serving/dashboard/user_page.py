@@ -14,9 +14,9 @@ from serving.dashboard.parts import card, chip, heading, nothing, row, to
 from serving.dashboard.places import Places
 from serving.dashboard.session import may
 from serving.dashboard.why import why_card
-from streams.catalogue import decode_profile
-from streams.events import Recommendations
-from streams.user_states import UserState
+from streams.contract.events import Recommendations
+from streams.state.item_catalogue import decode_profile
+from streams.state.user_states import UserState
 
 _HISTORY: Final = 200
 _HISTOGRAM: Final = 128

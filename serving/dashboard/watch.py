@@ -26,10 +26,10 @@ from serving.dashboard.outcomes import Outcomes
 from serving.dashboard.rates import Rates
 from serving.dashboard.rolling import Found, Listed, RollingRecall, Trend, by_number
 from serving.dashboard.samples import History, Sample
-from streams.damaged import skip_damaged
-from streams.dead_letters import decode_letter
-from streams.events import BadRecord, DeadLetter, Event, ModelAnnouncement, decode_event
-from streams.status import SILENT_S, TrainerStatus, WorkerStatus, live_workers, trainer_status
+from streams.contract.events import BadRecord, DeadLetter, Event, ModelAnnouncement, decode_event
+from streams.kafka.damaged import skip_damaged
+from streams.kafka.dead_letters import decode_letter
+from streams.state.status import SILENT_S, TrainerStatus, WorkerStatus, live_workers, trainer_status
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from streams.online_settings import HOLDOUT, ExperimentSettings, ExperimentsSettings
+from streams.settings.online import HOLDOUT, ExperimentSettings, ExperimentsSettings
 
 #: The variant of a list whose user takes part in nothing.
 CONTROL: Final = "control"

@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 from models.statistics.effects import mean_of
 from models.statistics.off_policy import off_policy
 from serving.experiments.results import Interval, interval_of
-from streams.events import Event, Recommendations
-from streams.pipeline_settings import ExplorationSettings
+from streams.contract.events import Event, Recommendations
+from streams.settings.pipeline import ExplorationSettings
 
 _LISTS: Final = 50_000
 #: A weight counts no more than this: it trades a little bias for much variance.

@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from serving.experiments.assignment import Experiments, point
 from serving.online.measures import N_MEASURES, Amounts, Credit
-from streams.events import Recommendations
-from streams.online_settings import HOLDOUT
+from streams.contract.events import Recommendations
+from streams.settings.online import HOLDOUT
 
 _ROOM: Final = 256
 

@@ -8,7 +8,7 @@ from typing import Final
 from serving.experiments.ledger import Ledgers
 from serving.experiments.results import ExperimentResult, result_of
 from serving.experiments.shadows import Shadow, ShadowResult
-from streams.online_settings import HOLDOUT, ArmSettings, ExperimentSettings
+from streams.settings.online import HOLDOUT, ArmSettings, ExperimentSettings
 
 _EVERY_S: Final = 5.0
 

@@ -12,7 +12,7 @@ from models.statistics.samples import MISMATCH, sample_ratio_p, users_needed
 from models.statistics.sequential import always_valid_interval, always_valid_p
 from serving.experiments.ledger import Ledger, Sample
 from serving.online.measures import RATES, Measure
-from streams.online_settings import ExperimentSettings, Metric
+from streams.settings.online import ExperimentSettings, Metric
 
 #: Fewer users than this in an arm are too few for estimates that are taken for normal.
 USERS_LEAST: Final = 100

@@ -8,9 +8,9 @@ from typing import Final
 from models.artefact import ArtefactError, ArtefactStore
 from serving.engine import DEFAULT, Engine
 from serving.experiments.shadows import Shadow
-from streams.catalogue import Catalogue
-from streams.settings import Settings
-from streams.state import Store
+from streams.settings.settings import Settings
+from streams.state.item_catalogue import Catalogue
+from streams.state.store import Store
 
 log = logging.getLogger(__name__)
 

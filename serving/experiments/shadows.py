@@ -16,8 +16,8 @@ from models.data.labels import CONSUMING, POSITIVE, LabelRules
 from models.statistics.effects import linearised, mean_of
 from serving.experiments.assignment import point
 from serving.experiments.results import USERS_LEAST, Effect, Interval, effect_of, interval_of
-from streams.events import Event, Recommendations
-from streams.online_settings import ShadowSettings
+from streams.contract.events import Event, Recommendations
+from streams.settings.online import ShadowSettings
 
 _CUT: Final = 10
 #: The relative effect that the test is made for: between models, recall differs more than what users do.

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple, TypeVar
 from zlib import crc32
 
 from serving.online.measures import Credit, Labels, Measure
-from streams.events import Event, Recommendations
-from streams.online_settings import OnlineSettings
+from streams.contract.events import Event, Recommendations
+from streams.settings.online import OnlineSettings
 
 #: The labels that come before those of the item and of the user.
 DIMENSIONS: Final = ("variant", "model", "source", "position", "type")

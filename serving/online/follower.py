@@ -13,11 +13,11 @@ from redis.exceptions import RedisError
 
 from serving.online.order import InOrder
 from serving.online.tally import Tally
-from streams.damaged import skip_damaged
-from streams.events import BadRecord, Event, Recommendations, decode_event
-from streams.settings import Settings
-from streams.state import Store
-from streams.topics import TopicNames
+from streams.contract.events import BadRecord, Event, Recommendations, decode_event
+from streams.contract.topics import TopicNames
+from streams.kafka.damaged import skip_damaged
+from streams.settings.settings import Settings
+from streams.state.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from streams.online_settings import Metric
+from streams.settings.online import Metric
 
 
 class Measure(IntEnum):

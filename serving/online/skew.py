@@ -10,7 +10,7 @@ from models.artefact import ArtefactStore
 from models.ranking.features import MOMENTS
 from models.statistics.skew import Spread
 from serving.engine import Engine
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 

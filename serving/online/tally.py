@@ -11,10 +11,10 @@ from serving.online.attribution import Attribution
 from serving.online.concentration import Concentration
 from serving.online.measures import Measure, rates
 from serving.online.windows import Windows, summed
-from streams.catalogue import Catalogue, decode_profile
-from streams.events import Event, Recommendations
-from streams.pipeline_settings import ExplorationSettings
-from streams.settings import Settings
+from streams.contract.events import Event, Recommendations
+from streams.settings.pipeline import ExplorationSettings
+from streams.settings.settings import Settings
+from streams.state.item_catalogue import Catalogue, decode_profile
 
 #: With fewer events on either side nothing is said about drift: chance alone would move it.
 _DRIFT_EVENTS_LEAST = 200

@@ -11,7 +11,7 @@ from models.retrieval.candidates import Candidates
 from serving.pipeline.items import UNKNOWN_MS
 from serving.pipeline.query import Query
 from serving.pipeline.sources import chosen_keys
-from streams.pipeline_settings import PipelineSettings
+from streams.settings.pipeline import PipelineSettings
 
 Floats = npt.NDArray[np.float32]
 _DAY_MS: Final = 86_400_000.0

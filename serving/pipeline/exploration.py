@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from serving.pipeline.query import Asked, Query
 from serving.pipeline.sources import NewReleases
-from streams.pipeline_settings import PipelineSettings
+from streams.settings.pipeline import PipelineSettings
 
 MayShow = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
 _DRAWS = 200

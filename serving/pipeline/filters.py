@@ -14,8 +14,8 @@ import numpy.typing as npt
 from models.data.labels import Action
 from serving.pipeline.query import Query, Rows
 from serving.pipeline.sources import ContinueWatching
-from streams.events import UserRecord
-from streams.pipeline_settings import PipelineSettings
+from streams.contract.events import UserRecord
+from streams.settings.pipeline import PipelineSettings
 
 _NONE: Final[npt.NDArray[np.int64]] = np.zeros(0, np.int64)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.data.tokens import ItemContent, histogram_keys
-from streams.pipeline_settings import PipelineSettings
+from streams.settings.pipeline import PipelineSettings
 
 T = TypeVar("T", bound=np.generic)
 

@@ -27,7 +27,7 @@ from serving.pipeline.rules import PINNED, Pinned, RuledOut, Rules
 from serving.pipeline.selection import Slates, selector_of
 from serving.pipeline.sources import MODEL_SOURCES, OWN_SOURCES, FromModel, PipelineSource
 from serving.pipeline.stages import Stages
-from streams.pipeline_settings import PipelineSettings
+from streams.settings.pipeline import PipelineSettings
 
 _SOURCES: Final[dict[str, Any]] = OWN_SOURCES | {Pinned.name: Pinned}
 _FILTERS: Final[dict[str, Any]] = FILTERS | {RuledOut.name: RuledOut}

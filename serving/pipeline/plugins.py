@@ -10,7 +10,7 @@ from typing import Any
 
 # loaded before a folder is searched that may have a `deploy` too: an editable install is found only after `sys.path`
 import deploy  # noqa: F401
-from streams.settings import SettingsError
+from streams.settings.settings import SettingsError
 
 
 def component(name: str, known: Mapping[str, Any], what: str) -> Any:

@@ -14,7 +14,7 @@ from models.data.users import UserBatch
 from models.recommender import Recommender
 from models.retrieval.sources import Request
 from serving.pipeline.items import ItemTable
-from streams.events import UserRecord
+from streams.contract.events import UserRecord
 
 Rows = npt.NDArray[np.integer]
 

@@ -11,7 +11,7 @@ from models.retrieval.candidates import Candidates
 from models.retrieval.sources import Proposals
 from serving.pipeline.filters import Filter
 from serving.pipeline.query import Asked, Query
-from streams.pipeline_settings import PipelineSettings, RuleSettings
+from streams.settings.pipeline import PipelineSettings, RuleSettings
 
 Floats = npt.NDArray[np.float32]
 #: Above all that a model and other rules together can make of an item.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from models.retrieval.index import of_unit_length
 from serving.pipeline.items import ABSENT
 from serving.pipeline.query import Query
-from streams.pipeline_settings import PipelineSettings
+from streams.settings.pipeline import PipelineSettings
 
 Floats = npt.NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from models.data.users import UserBatch
 from models.retrieval.sources import SOURCES, Proposals, Source
 from serving.pipeline.items import UNKNOWN_MS
 from serving.pipeline.query import Asked, Query
-from streams.pipeline_settings import PipelineSettings
+from streams.settings.pipeline import PipelineSettings
 
 #: The features of a profile that hold what was chosen at the start: histogram keys such as `genre=Drama`, and item ids.
 ONBOARDING: Final = "onboarding"

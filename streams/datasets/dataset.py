@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from streams.events import ItemRecord, UserRecord
+from streams.contract.events import ItemRecord, UserRecord
 
 
 class DatasetError(Exception):

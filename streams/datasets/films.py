@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from streams.contract.events import Event, ItemRecord, UserRecord, encode
 from streams.datasets.dataset import Dataset, LoggedEvent
 from streams.datasets.rows import Line, colon_rows, csv_rows, in_order_of_time, malformed, millis_of, year_of
-from streams.events import Event, ItemRecord, UserRecord, encode
 
 _MOVIELENS_CITATION = (
     "F. M. Harper, J. A. Konstan. The MovieLens Datasets: History and Context. ACM Transactions on Interactive "

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from streams.contract.events import BadRecord, ItemRecord, UserRecord, decode_item, decode_user
 from streams.datasets.dataset import Dataset, DatasetError, LoggedEvent
 from streams.datasets.rows import Line, in_order_of_time
-from streams.events import BadRecord, ItemRecord, UserRecord, decode_item, decode_user
 
 Record = TypeVar("Record")
 

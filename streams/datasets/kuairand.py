@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from streams.contract.events import Event, ItemRecord, UserRecord, encode
 from streams.datasets.dataset import Dataset, DatasetError, LoggedEvent
 from streams.datasets.rows import Line, csv_rows, in_order_of_time, malformed, millis_of, require_columns
-from streams.events import Event, ItemRecord, UserRecord, encode
 
 _LOG_COLUMNS = (
     "user_id", "video_id", "time_ms", "is_like", "is_forward", "is_hate", "play_time_ms", "duration_ms",

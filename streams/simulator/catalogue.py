@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from streams.events import ItemRecord
+from streams.contract.events import ItemRecord
 from streams.simulator.profiles import DAY_MS, WorldConfig
 
 GENRES: Final = (

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from streams.events import UserRecord
+from streams.contract.events import UserRecord
 from streams.simulator.catalogue import GENRES, LANGUAGES, STYLES, Catalogue, Floats
 from streams.simulator.profiles import DAY_MS, WorldConfig
 

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 
 from models.data.labels import CONSUMING, POSITIVE, LabelRules
-from streams.events import Event, ItemRecord, Recommendations, UserRecord, derived_event_id, encode
-from streams.prequential import PrequentialScore
+from streams.contract.events import Event, ItemRecord, Recommendations, UserRecord, derived_event_id, encode
+from streams.replay.probe import ANSWER_PATIENCE_S, NoAnswer, Wire
+from streams.replay.scoring import PrequentialScore
+from streams.replay.training_gate import Trainings
 from streams.simulator.rivals import SYSTEM, Rivals
 from streams.simulator.world import Shown, World
-from streams.trainings import Trainings
-from streams.wire import ANSWER_PATIENCE_S, NoAnswer, Wire
 
 #: The most records held back to be sent together; one that is waited for sends them all at once.
 _TOGETHER = 64

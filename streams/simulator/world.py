@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from streams.events import Event, ItemRecord, UserRecord
+from streams.contract.events import Event, ItemRecord, UserRecord
 from streams.simulator.catalogue import Catalogue, Floats
 from streams.simulator.ledger import FOUND, FROM_LIST, NOTHING, Ledger, Look
 from streams.simulator.people import People, Person, Visit, Watching, relevance, wished_for

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from serving.cli import main
-from streams.settings import Settings, load, variable
+from streams.settings.settings import Settings, load, variable
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

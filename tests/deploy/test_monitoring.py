@@ -19,9 +19,9 @@ import yaml
 
 from deploy.grafana.boards import BOARDS, board
 from serving.api.app import make_api
-from streams import topics
-from streams.events import Event, encode
-from streams.settings import ApiSettings, Settings
+from streams.contract import topics
+from streams.contract.events import Event, encode
+from streams.settings.settings import ApiSettings, Settings
 from tests.waiting import wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

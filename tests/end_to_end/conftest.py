@@ -12,9 +12,9 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from models.config import BlendConfig, RankerConfig, SequenceConfig, TowersConfig, TrainingConfig
-from streams import topics
-from streams.settings import ApiSettings, Settings, TrainingSettings
-from streams.topics import TopicNames
+from streams.contract import topics
+from streams.contract.topics import TopicNames
+from streams.settings.settings import ApiSettings, Settings, TrainingSettings
 
 TINY = TrainingConfig(
     sequence=SequenceConfig(dim=16, blocks=1, heads=1, length=20, epochs=3, fine_tune_epochs=1),

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from serving.client import ApiError, Http
-from streams.events import Event, ItemRecord, UserRecord
+from streams.contract.events import Event, ItemRecord, UserRecord
 from tests.end_to_end.conftest import World
 from tests.waiting import wait_until
 

@@ -13,13 +13,13 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka import TopicPartition as KafkaPythonPartition
 
 from deploy.embedded import Embedded
-from streams import topics
-from streams.damaged import damage_of, skip_damaged, skip_damaged_in_kafka_python
-from streams.dead_letters import read, replay
-from streams.settings import Settings
-from streams.state import Store
-from streams.status import trainer_status
-from streams.topics import TopicNames
+from streams.contract import topics
+from streams.contract.topics import TopicNames
+from streams.kafka.damaged import damage_of, skip_damaged, skip_damaged_in_kafka_python
+from streams.kafka.dead_letters import read, replay
+from streams.settings.settings import Settings
+from streams.state.status import trainer_status
+from streams.state.store import Store
 from tests.apache_kafka import ApacheKafka
 from tests.end_to_end.conftest import Process, system_settings
 from tests.waiting import wait_until

@@ -9,10 +9,10 @@ import httpx2
 import msgspec
 from kafka import KafkaProducer
 
-from streams.events import Event, encode
-from streams.pipeline_settings import PipelineSettings
-from streams.settings import ApiSettings
-from streams.topics import TopicNames
+from streams.contract.events import Event, encode
+from streams.contract.topics import TopicNames
+from streams.settings.pipeline import PipelineSettings
+from streams.settings.settings import ApiSettings
 from tests.end_to_end.conftest import system_settings
 from tests.waiting import wait_until
 

@@ -11,11 +11,11 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from streams.dead_letters import VALUE_MAX
-from streams.events import DeadLetter, ModelAnnouncement, Recommendations
-from streams.settings import Settings
-from streams.state import Store
-from streams.status import live_workers
+from streams.contract.events import DeadLetter, ModelAnnouncement, Recommendations
+from streams.kafka.dead_letters import VALUE_MAX
+from streams.settings.settings import Settings
+from streams.state.status import live_workers
+from streams.state.store import Store
 from tests.end_to_end.conftest import Process, World, system_settings
 from tests.waiting import wait_until
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmarks import rebalance
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 
 def settings_on(servers: tuple[str, str]) -> Settings:

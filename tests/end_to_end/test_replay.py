@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from streams.settings import Settings, TrainingSettings
+from streams.settings.settings import Settings, TrainingSettings
 from tests.end_to_end.conftest import TINY
 
 ROOT = Path(__file__).parents[2]

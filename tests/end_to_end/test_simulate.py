@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from streams.state import Store
+from streams.state.store import Store
 from tests.end_to_end.conftest import Process, system_settings
 from tests.waiting import wait_until
 

@@ -15,13 +15,13 @@ from kafka import KafkaProducer
 
 from serving.cli import main
 from serving.console import out
-from streams import topics
-from streams.dead_letters import dead_letter
-from streams.events import BadRecord, encode
-from streams.settings import Settings
-from streams.state import Store
-from streams.status import TRAINER, Due, TrainerStatus
-from streams.topics import TopicNames
+from streams.contract import topics
+from streams.contract.events import BadRecord, encode
+from streams.contract.topics import TopicNames
+from streams.kafka.dead_letters import dead_letter
+from streams.settings.settings import Settings
+from streams.state.status import TRAINER, Due, TrainerStatus
+from streams.state.store import Store
 from tests.conftest import MakeSettings
 from tests.streams.records import record
 

@@ -13,8 +13,8 @@ from models.artefact import MANIFEST, ArtefactStore, Manifest, write_manifest
 from models.recommender import Recommender
 from serving.cli import main
 from serving.console import out
-from streams.events import BadRecord
-from streams.refusals import Refusals
+from streams.contract.events import BadRecord
+from streams.datasets.refusals import Refusals
 
 CONFIG = {
     "sequence": {"dim": 8, "blocks": 1, "heads": 1, "length": 10, "epochs": 1},

@@ -14,10 +14,10 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from serving.client import Http, Producer, follow, now_ms
-from streams import topics
-from streams.events import BadRecord, Event, ItemRecord, Recommendations, UserRecord, decode_event, encode
-from streams.settings import Settings
-from streams.topics import TopicNames
+from streams.contract import topics
+from streams.contract.events import BadRecord, Event, ItemRecord, Recommendations, UserRecord, decode_event, encode
+from streams.contract.topics import TopicNames
+from streams.settings.settings import Settings
 from tests.conftest import MakeSettings
 
 

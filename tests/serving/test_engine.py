@@ -12,8 +12,8 @@ from models.artefact import ArtefactStore, read_manifest, write_manifest
 from models.data.popularity import PopularityConfig
 from models.training.train import train
 from serving.engine import Engine
-from streams.catalogue import Catalogue
-from streams.state import Store
+from streams.state.item_catalogue import Catalogue
+from streams.state.store import Store
 from tests.conftest import MakeSettings
 from tests.models import world
 

@@ -16,14 +16,14 @@ from models.retrieval.neighbours import Neighbours
 from serving.explanation import Explanation
 from serving.pipeline.pipeline import Pipeline
 from serving.ranker import SEGMENT_SUPPORT, Ranker
-from streams.catalogue import Catalogue, keep_items
-from streams.likes import Like
-from streams.packing import RECORD, ItemEvent
-from streams.pipeline_settings import PipelineSettings
-from streams.settings import ListSettings, Settings
-from streams.state import Store
-from streams.trends import Trends
-from streams.user_states import UserState
+from streams.settings.pipeline import PipelineSettings
+from streams.settings.settings import ListSettings, Settings
+from streams.state.item_catalogue import Catalogue, keep_items
+from streams.state.likes import Like
+from streams.state.packing import RECORD, ItemEvent
+from streams.state.store import Store
+from streams.state.trends import Trends
+from streams.state.user_states import UserState
 from tests.conftest import MakeSettings
 from tests.streams.records import batch, record
 

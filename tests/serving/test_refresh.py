@@ -7,11 +7,11 @@ import pytest
 
 from serving.engine import Engine
 from serving.refresh import Owed, Refresh
-from streams.catalogue import Catalogue
-from streams.events import Event, encode
+from streams.contract.events import Event, encode
 from streams.ingest import Lane, ingest, read_batch
-from streams.settings import ListSettings, Settings
-from streams.state import Store
+from streams.settings.settings import ListSettings, Settings
+from streams.state.item_catalogue import Catalogue
+from streams.state.store import Store
 from tests.conftest import MakeSettings
 from tests.streams import records
 

@@ -25,12 +25,12 @@ from models.retrieval.neighbours import Neighbours
 from models.training.context import Course, TrainingData
 from models.training.prequential_walk import popularity_before
 from serving.ranker import Ranker
-from streams.catalogue import Catalogue, decode_profile, keep_items, keep_users
-from streams.events import decode_event, decode_item
+from streams.contract.events import decode_event, decode_item
 from streams.ingest import Lane, ingest, read_batch
-from streams.sample_log import SampleLog, read_interactions
-from streams.state import Store
-from streams.trends import Trends
+from streams.state.item_catalogue import Catalogue, decode_profile, keep_items, keep_users
+from streams.state.store import Store
+from streams.state.trends import Trends
+from streams.training.sample_log import SampleLog, read_interactions
 from tests.conftest import MakeSettings
 from tests.streams.records import batch, record
 

@@ -16,7 +16,7 @@ import pytest
 from deploy.embedded import AlreadyRunning, find
 from serving import up
 from serving.up import Role, System, roles, scratch_settings
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def nothing_left(data_dir: Path) -> bool:
 
 def test_the_roles_get_the_settings_with_the_servers_urls(settings: Settings, tmp_path: Path) -> None:
     code = (
-        "import sys, time; from streams.settings import load; s = load();"
+        "import sys, time; from streams.settings.settings import load; s = load();"
         "open(sys.argv[1], 'w').write(f'{s.broker_url} {s.redis_url} {s.data_dir}\\n'); time.sleep(60)"
     )
     seen = tmp_path / "seen"
@@ -147,9 +147,9 @@ def test_an_interrupted_command_ends_in_order_with_exit_code_0(tmp_path: Path, i
     code = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from streams.status import WorkerStatus
+from streams.state.status import WorkerStatus
 from serving.up import Role, run_up
-from streams.settings import Settings
+from streams.settings.settings import Settings
 argv = [sys.executable, "-c", {STAND_IN!r}]
 processes = [Role(kind, kind, [*argv, kind, {str(notes)!r}]) for kind in ("worker", "trainer")]
 sys.exit(run_up(Settings(data_dir=Path({str(tmp_path / "data")!r})), processes=processes))

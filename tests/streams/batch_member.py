@@ -13,10 +13,10 @@ from pathlib import Path
 
 from faust.types import StreamT
 
-from streams.app import make_app, run
-from streams.settings import Settings
-from streams.topics import TopicNames
-from streams.transport import RecordBatch, batches
+from streams.contract.topics import TopicNames
+from streams.kafka.app import make_app, run
+from streams.kafka.batching import RecordBatch, batches
+from streams.settings.settings import Settings
 
 
 def main(settings: Settings, notes: Path, policy: str, log: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from streams import topics
-from streams.settings import IngestSettings, Settings
-from streams.topics import TopicNames
+from streams.contract import topics
+from streams.contract.topics import TopicNames
+from streams.settings.settings import IngestSettings, Settings
 from tests.streams import batch_member
 from tests.waiting import wait_until
 

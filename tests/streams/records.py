@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from aiokafka import ConsumerRecord
 
-from streams.transport import RecordBatch
+from streams.kafka.batching import RecordBatch
 
 ARRIVED = 1_700_000_000_000
 

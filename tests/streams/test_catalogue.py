@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from streams.catalogue import Catalogue, decode_profile, keep_items, keep_users
-from streams.events import DeadLetter, ItemRecord
-from streams.settings import IngestSettings, Settings
-from streams.state import Store
+from streams.contract.events import DeadLetter, ItemRecord
+from streams.settings.settings import IngestSettings, Settings
+from streams.state.item_catalogue import Catalogue, decode_profile, keep_items, keep_users
+from streams.state.store import Store
 from tests.conftest import MakeSettings
 from tests.streams.records import batch, record
 

@@ -13,9 +13,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
 
-from streams import codecs, topics
-from streams.settings import Settings
-from streams.topics import TopicNames
+from streams.contract import topics
+from streams.contract.topics import TopicNames
+from streams.kafka import codecs
+from streams.settings.settings import Settings
 from tests.streams import batch_member
 from tests.waiting import wait_until
 

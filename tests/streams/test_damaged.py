@@ -11,7 +11,7 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from streams.damaged import BYTES_MAX, damage_of, sound
+from streams.kafka.damaged import BYTES_MAX, damage_of, sound
 
 #: Records of a batch.
 SIZE = 5

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.contract.events import Event, decode_event
 from streams.datasets import READERS, DatasetError, open_dataset
 from streams.datasets.rows import Line, in_order_of_time
-from streams.events import Event, decode_event
 
 LOG = "user_id,video_id,date,hourmin,time_ms,is_like,is_forward,is_hate,play_time_ms,duration_ms,tab\n"
 KUAIRAND = {

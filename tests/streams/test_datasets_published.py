@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from streams.contract.events import decode_event, decode_item, decode_user, derived_event_id, encode
 from streams.datasets import Dataset, open_dataset
-from streams.events import decode_event, decode_item, decode_user, derived_event_id, encode
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("MILLSTREAM_DATASETS") or ROOT.parent / "shared" / "data")

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 
-from streams import topics
-from streams.dead_letters import (
+from streams.contract import topics
+from streams.contract.events import BadRecord, DeadLetter, encode
+from streams.contract.topics import TopicNames
+from streams.kafka.dead_letters import (
     HEADERS_MAX,
     KEY_MAX,
     REPLAYED_HEADER,
@@ -25,9 +27,7 @@ from streams.dead_letters import (
     replay,
     write,
 )
-from streams.events import BadRecord, DeadLetter, encode
-from streams.settings import Settings
-from streams.topics import TopicNames
+from streams.settings.settings import Settings
 from tests.conftest import MakeSettings
 from tests.streams.records import ARRIVED, record
 

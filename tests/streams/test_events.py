@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models.data.labels import Action
-from streams.events import (
+from streams.contract.events import (
     ACTIONS,
     NEEDED,
     BadRecord,

@@ -13,12 +13,12 @@ from aiokafka import ConsumerRecord
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams.catalogue import Catalogue, keep_items, keep_users
 from streams.ingest import Ingested, Lane, ingest, read_batch
-from streams.settings import IngestSettings, Settings
-from streams.state import Store
-from streams.trends import EVERYONE, Trends
-from streams.user_states import UserState
+from streams.settings.settings import IngestSettings, Settings
+from streams.state.item_catalogue import Catalogue, keep_items, keep_users
+from streams.state.store import Store
+from streams.state.trends import EVERYONE, Trends
+from streams.state.user_states import UserState
 from tests.conftest import MakeSettings
 from tests.streams.records import ARRIVED, batch, record
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.data.labels import Action
-from streams.packing import RECORD, newest_ts
+from streams.state.packing import RECORD, newest_ts
 
 
 @given(st.lists(st.tuples(st.sampled_from(Action), st.integers(-(2**62), 2**62)), max_size=12))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation.classics import DecayedTrending, ItemItem
-from streams.prequential import PrequentialScore
+from streams.replay.scoring import PrequentialScore
 
 START = 1_700_000_000_000 - 1_700_000_000_000 % 86_400_000
 HOUR = 3_600_000

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from models.data.interactions import NO_ITEM
 from models.data.labels import LabelRules, grade
-from streams.events import ACTIONS, Event, decode_event
-from streams.sample_log import SampleLog, read_interactions
+from streams.contract.events import ACTIONS, Event, decode_event
+from streams.training.sample_log import SampleLog, read_interactions
 
 LOG = "log"
 ARRIVED = 1_700_000_000_000

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from streams.events import NEEDED, BadRecord, Event, EventType, decode_event, encode
-from streams.schemas import MESSAGES, documents, json_schema
-from streams.topics import KEYED_BY
+from streams.contract.events import NEEDED, BadRecord, Event, EventType, decode_event, encode
+from streams.contract.schemas import MESSAGES, documents, json_schema
+from streams.contract.topics import KEYED_BY
 
 DOCS = Path(__file__).parents[2] / "docs"
 EVENT_SCHEMA = Draft202012Validator(json_schema(MESSAGES["events"]))

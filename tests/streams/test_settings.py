@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.data.labels import LabelRules
-from streams.settings import Settings, SettingsError, explain, load, variable
-from streams.targets import EMBEDDED, KafkaTarget, RedisTarget, redacted
+from streams.settings.endpoints import EMBEDDED, KafkaTarget, RedisTarget, redacted
+from streams.settings.settings import Settings, SettingsError, explain, load, variable
 
 
 @pytest.fixture(autouse=True)
@@ -257,7 +257,7 @@ def test_a_child_process_reads_the_very_same_settings(monkeypatch: pytest.Monkey
         broker_url="kafka://ann:s3cret@h:1", topic_prefix="x.", ingest={"seen_max": 5}, labels={"rating_scale": 10}
     )
     root = Path(__file__).parents[2]
-    code = "from streams.settings import load; s = load(); print(s.broker_url.get_secret_value()); print(s)"
+    code = "from streams.settings.settings import load; s = load(); print(s.broker_url.get_secret_value()); print(s)"
     child = subprocess.run(
         [sys.executable, "-c", code],
         env=settings.environment() | {"PYTHONPATH": str(root)},

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.data.labels import NEGATIVE, POSITIVE, LabelRules
-from streams.events import Event, ItemRecord, UserRecord, decode_event, decode_item, decode_user, encode
+from streams.contract.events import Event, ItemRecord, UserRecord, decode_event, decode_item, decode_user, encode
 from streams.simulator import PROFILES, Coming, Shown, World, WorldConfig
 from streams.simulator.catalogue import GENRES
 from streams.simulator.ledger import FROM_LIST, Look, gap

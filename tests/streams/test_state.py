@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from models.data.interactions import NO_ITEM
 from models.data.labels import Action, Grade
 from models.data.popularity import Popularity, PopularityConfig
-from streams.packing import RECORD, ItemEvent, UserEvent
-from streams.settings import IngestSettings
-from streams.state import Follow, Search, Store
-from streams.trends import Trends
-from streams.user_states import UserState
+from streams.settings.settings import IngestSettings
+from streams.state.packing import RECORD, ItemEvent, UserEvent
+from streams.state.store import Follow, Search, Store
+from streams.state.trends import Trends
+from streams.state.user_states import UserState
 from tests.conftest import MakeSettings
 
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 from kafka.admin import KafkaAdminClient
 
-from streams import topics
-from streams.state import StateAway, Store
-from streams.topics import BrokerAway, TopicNames
+from streams.contract import topics
+from streams.contract.topics import BrokerAway, TopicNames
+from streams.state.store import StateAway, Store
 from tests.conftest import MakeSettings
 
 

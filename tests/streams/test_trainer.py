@@ -16,14 +16,14 @@ from kafka import KafkaProducer
 
 from models.artefact import ArtefactStore, Manifest, write_manifest
 from models.config import SequenceConfig, TowersConfig, TrainingConfig
-from streams import topics
-from streams.events import encode
-from streams.settings import Settings, TrainingSettings
-from streams.state import Store
-from streams.status import Due, TrainerStatus, live_workers, trainer_status
-from streams.topics import TopicNames
-from streams.trainer import Milestones, Trainer, new_version
-from streams.training_job import Job, Result
+from streams.contract import topics
+from streams.contract.events import encode
+from streams.contract.topics import TopicNames
+from streams.settings.settings import Settings, TrainingSettings
+from streams.state.status import Due, TrainerStatus, live_workers, trainer_status
+from streams.state.store import Store
+from streams.training.trainer import Milestones, Trainer, new_version
+from streams.training.training_job import Job, Result
 from tests.conftest import MakeSettings
 from tests.streams.records import batch, record
 from tests.waiting import ended, wait_until

@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import replace
 
-from streams.events import Cause, Recommendations, encode
-from streams.wire import Wire
+from streams.contract.events import Cause, Recommendations, encode
+from streams.replay.probe import Wire
 from tests.conftest import MakeSettings
 from tests.streams.records import record
 

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from starlette.routing import BaseRoute, Mount
 
 from serving.api.app import make_api
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from serving.api.access import RateLimit, digest, scopes_of
 from serving.api.app import check_exposure
-from streams.settings import ApiSettings, Scope, Settings, SettingsError
+from streams.settings.settings import ApiSettings, Scope, Settings, SettingsError
 
 TOKENS: dict[str, tuple[Scope, ...]] = {digest("r"): ("read",), digest("w"): ("write",), digest("a"): ("admin",)}
 

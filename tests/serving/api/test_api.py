@@ -18,14 +18,14 @@ from serving.api.access import digest
 from serving.api.app import make_api
 from serving.api.live import Asked
 from serving.api.reads import RecommendationList
-from streams import topics
-from streams.catalogue import Catalogue
-from streams.events import MAX_ID, Cause, ListItem, Recommendations, encode
+from streams.contract import topics
+from streams.contract.events import MAX_ID, Cause, ListItem, Recommendations, encode
+from streams.contract.topics import TopicNames
 from streams.ingest import Lane, ingest, read_batch
-from streams.settings import ApiSettings, Settings
-from streams.state import Store
-from streams.topics import TopicNames
-from streams.transport import RecordBatch
+from streams.kafka.batching import RecordBatch
+from streams.settings.settings import ApiSettings, Settings
+from streams.state.item_catalogue import Catalogue
+from streams.state.store import Store
 from tests.conftest import MakeSettings
 from tests.serving.api.client import api_client
 from tests.streams.records import batch, record

@@ -6,8 +6,8 @@ import contextlib
 from aiokafka import ConsumerRecord
 
 from serving.api.live import Live, ended
-from streams import topics
-from streams.events import Recommendations, encode
+from streams.contract import topics
+from streams.contract.events import Recommendations, encode
 from tests.conftest import MakeSettings
 
 

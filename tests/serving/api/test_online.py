@@ -11,14 +11,14 @@ from fastapi.testclient import TestClient
 from kafka import KafkaProducer
 
 from serving.api.live import Live
-from streams import topics
-from streams.events import Event, ListItem, Recommendations, UserRecord, encode
-from streams.online_settings import ArmSettings, ExperimentSettings, ExperimentsSettings, OnlineSettings, ShadowSettings
-from streams.pipeline_settings import PipelineSettings, RuleSettings
-from streams.settings import ApiSettings, Settings, SettingsError
-from streams.state import Store
-from streams.status import WorkerStatus
-from streams.topics import TopicNames
+from streams.contract import topics
+from streams.contract.events import Event, ListItem, Recommendations, UserRecord, encode
+from streams.contract.topics import TopicNames
+from streams.settings.online import ArmSettings, ExperimentSettings, ExperimentsSettings, OnlineSettings, ShadowSettings
+from streams.settings.pipeline import PipelineSettings, RuleSettings
+from streams.settings.settings import ApiSettings, Settings, SettingsError
+from streams.state.status import WorkerStatus
+from streams.state.store import Store
 from tests.conftest import MakeSettings
 from tests.serving.api.client import api_client
 from tests.serving.api.test_api import Api, like

@@ -9,8 +9,8 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from serving.api.app import make_api
 from serving.api.origins import Origins
-from streams import topics
-from streams.settings import ApiSettings, Settings
+from streams.contract import topics
+from streams.settings.settings import ApiSettings, Settings
 from tests.conftest import MakeSettings
 from tests.serving.api.client import WRITING, api_client, routes
 

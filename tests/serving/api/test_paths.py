@@ -8,8 +8,8 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from serving.api.app import make_api
-from streams import topics
-from streams.settings import ApiSettings
+from streams.contract import topics
+from streams.settings.settings import ApiSettings
 from tests.conftest import MakeSettings
 from tests.serving.api.client import api_client, routes
 from tests.serving.api.test_api import NOW, Api, like

@@ -23,12 +23,12 @@ from models.artefact import ArtefactStore, read_manifest, write_manifest
 from models.data.popularity import PopularityConfig
 from models.training.train import train
 from serving.api.live import Asked, Live, Served
-from streams import topics
-from streams.events import Cause, ItemRecord, Recommendations, encode
-from streams.online_settings import ArmSettings, ExperimentSettings, ExperimentsSettings
-from streams.pipeline_settings import PipelineSettings, RuleSettings
-from streams.settings import ApiSettings, Settings
-from streams.state import Store
+from streams.contract import topics
+from streams.contract.events import Cause, ItemRecord, Recommendations, encode
+from streams.settings.online import ArmSettings, ExperimentSettings, ExperimentsSettings
+from streams.settings.pipeline import PipelineSettings, RuleSettings
+from streams.settings.settings import ApiSettings, Settings
+from streams.state.store import Store
 from tests.conftest import MakeSettings
 from tests.models import world
 from tests.serving.api.client import api_client

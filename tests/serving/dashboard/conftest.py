@@ -20,12 +20,12 @@ from models.data.popularity import PopularityConfig
 from models.training.train import train
 from serving.api.access import digest
 from serving.client import ApiError, Http
-from streams import topics
-from streams.events import ItemRecord, ModelAnnouncement, encode
-from streams.online_settings import ArmSettings, ExperimentSettings, ExperimentsSettings, OnlineSettings
-from streams.pipeline_settings import FreshnessSettings, PipelineSettings
-from streams.settings import ApiSettings, Settings
-from streams.topics import TopicNames
+from streams.contract import topics
+from streams.contract.events import ItemRecord, ModelAnnouncement, encode
+from streams.contract.topics import TopicNames
+from streams.settings.online import ArmSettings, ExperimentSettings, ExperimentsSettings, OnlineSettings
+from streams.settings.pipeline import FreshnessSettings, PipelineSettings
+from streams.settings.settings import ApiSettings, Settings
 from tests.models import world
 from tests.waiting import wait_until
 

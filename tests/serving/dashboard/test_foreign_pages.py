@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from streams import topics
-from streams.settings import ApiSettings, Settings
+from streams.contract import topics
+from streams.settings.settings import ApiSettings, Settings
 from tests.serving.api.client import WRITING
 from tests.serving.dashboard.conftest import free_port, start
 from tests.waiting import wait_until
@@ -25,7 +25,7 @@ LIST_ROUTES = """
 import json
 from serving.api.app import make_api
 from serving.dashboard.mount import mount
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.serving.api.client import routes
 settings = Settings()
 app = make_api(settings)

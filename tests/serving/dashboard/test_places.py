@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from serving.dashboard.acting import Move
 from serving.dashboard.places import drawn
-from streams.events import ListItem
+from streams.contract.events import ListItem
 
 TEXT = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=20) | st.sampled_from(
     ['"><img src=x onerror=alert(1)>', "</li><script>", "a&lt;b", "' onclick='x"]

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from serving.experiments.exploring import Choice, Exploring, judged
-from streams.events import Event, ListItem, Recommendations
-from streams.pipeline_settings import ExplorationSettings
+from streams.contract.events import Event, ListItem, Recommendations
+from streams.settings.pipeline import ExplorationSettings
 
 SETTINGS = ExplorationSettings(rate=0.1, place=2)
 

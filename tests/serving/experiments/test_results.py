@@ -9,8 +9,8 @@ from serving.experiments import Experiments
 from serving.experiments.ledger import Ledger, Ledgers
 from serving.experiments.results import ExperimentResult, result_of
 from serving.online.measures import Credit, Measure
-from streams.events import Recommendations
-from streams.online_settings import ArmSettings, ExperimentSettings, ExperimentsSettings
+from streams.contract.events import Recommendations
+from streams.settings.online import ArmSettings, ExperimentSettings, ExperimentsSettings
 
 START = 1_000_000
 NAMES = {"control": 0.5, "fresh": 0.5}

@@ -4,8 +4,8 @@ import numpy as np
 
 from models.data.labels import LabelRules
 from serving.experiments.shadows import Shadow
-from streams.events import Event, ListItem, Recommendations
-from streams.online_settings import ShadowSettings
+from streams.contract.events import Event, ListItem, Recommendations
+from streams.settings.online import ShadowSettings
 
 ALPHA = 0.05
 BETTER = ShadowSettings(name="better", model="newest", share=1.0)

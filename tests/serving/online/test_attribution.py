@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from serving.online.attribution import Attribution
 from serving.online.measures import Measure, rates
 from serving.online.windows import Windows, summed
-from streams.events import Event, ListItem, Recommendations
-from streams.online_settings import OnlineSettings
+from streams.contract.events import Event, ListItem, Recommendations
+from streams.settings.online import OnlineSettings
 
 MINUTE = 60_000
 START = 1_750_000_000_000

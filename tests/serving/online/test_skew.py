@@ -8,7 +8,7 @@ import numpy as np
 from models.ranking.features import MOMENTS
 from models.statistics.skew import Spread
 from serving.online.skew import Skew
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 NAMES = ("age", MOMENTS[0])
 

@@ -5,10 +5,10 @@ import pytest
 
 from serving.online.concentration import Concentration
 from serving.online.tally import Tally
-from streams.catalogue import Catalogue
-from streams.events import Event, ListItem, Recommendations
-from streams.online_settings import OnlineSettings
-from streams.state import Store
+from streams.contract.events import Event, ListItem, Recommendations
+from streams.settings.online import OnlineSettings
+from streams.state.item_catalogue import Catalogue
+from streams.state.store import Store
 from tests.conftest import MakeSettings
 
 START = 1_750_000_000_000

@@ -15,8 +15,8 @@ from models.recommender import Recommender
 from serving.pipeline.items import ItemTable
 from serving.pipeline.pipeline import Lists, Pipeline
 from serving.pipeline.query import Query
-from streams.events import ItemRecord, UserRecord
-from streams.pipeline_settings import PipelineSettings
+from streams.contract.events import ItemRecord, UserRecord
+from streams.settings.pipeline import PipelineSettings
 from tests.models import world
 
 NOW = world.START

@@ -8,8 +8,8 @@ import pytest
 from models.data.labels import Action
 from serving.pipeline.filters import Filter
 from serving.pipeline.query import Query
-from streams.events import ItemRecord, UserRecord
-from streams.settings import SettingsError
+from streams.contract.events import ItemRecord, UserRecord
+from streams.settings.settings import SettingsError
 from tests.serving.pipeline.bench import Bench, pipeline
 
 

@@ -12,9 +12,9 @@ from models.ranking.ranker import Scored
 from models.recommender import Recommender
 from models.retrieval.candidates import Candidates
 from serving.pipeline.pipeline import Trace
-from streams.events import ItemRecord, UserRecord
-from streams.pipeline_settings import PipelineSettings
-from streams.settings import SettingsError
+from streams.contract.events import ItemRecord, UserRecord
+from streams.settings.pipeline import PipelineSettings
+from streams.settings.settings import SettingsError
 from tests.serving.pipeline.bench import DAY_MS, NOW, Bench, pipeline
 
 

@@ -14,7 +14,7 @@ from models.data.labels import Action
 from models.networks.item_vectors import centre_of
 from models.retrieval.index import VectorIndex
 from serving.pipeline.selection import Determinantal, Greedy, Similarity, Slates, cosines
-from streams.events import ItemRecord
+from streams.contract.events import ItemRecord
 from tests.serving.pipeline.bench import Bench, pipeline
 
 

@@ -7,7 +7,7 @@ from models.data.labels import Action
 from models.retrieval.sources import Proposals
 from serving.pipeline.query import Asked
 from serving.pipeline.stages import Stages
-from streams.events import ItemRecord, UserRecord
+from streams.contract.events import ItemRecord, UserRecord
 from tests.serving.pipeline.bench import DAY_MS, NOW, Bench, pipeline
 
 

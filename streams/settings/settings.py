@@ -34,10 +34,10 @@ from models.config import TrainingConfig
 from models.data.labels import LabelRules
 from models.data.popularity import PopularityConfig
 from models.training.gate import MIN_EVENTS
-from streams.online_settings import ExperimentsSettings, OnlineSettings
-from streams.pipeline_settings import PipelineSettings
-from streams.sections import Host, Positive, PositiveSeconds, Section
-from streams.targets import EMBEDDED, KafkaTarget, RedisTarget, Url, redacted
+from streams.settings.endpoints import EMBEDDED, KafkaTarget, RedisTarget, Url, redacted
+from streams.settings.online import ExperimentsSettings, OnlineSettings
+from streams.settings.pipeline import PipelineSettings
+from streams.settings.sections import Host, Positive, PositiveSeconds, Section
 
 log = logging.getLogger(__name__)
 

@@ -21,16 +21,16 @@ import msgspec
 from faust.types import StreamT
 
 from models.artefact import ArtefactError, ArtefactStore
-from streams.app import make_app
-from streams.events import BadRecord, Event, ModelAnnouncement, encode
+from streams.contract.events import BadRecord, Event, ModelAnnouncement, encode
+from streams.contract.topics import TopicNames
 from streams.ingest import checked_event
-from streams.sample_log import SampleLog
-from streams.settings import Settings, TrainingSettings
-from streams.state import Store
-from streams.status import TRAINER, Due, TrainerStatus
-from streams.topics import TopicNames
-from streams.training_job import Answer, Job, Kind, Progress, Refusal, Result
-from streams.transport import BatchApp, RecordBatch, batches
+from streams.kafka.app import make_app
+from streams.kafka.batching import BatchApp, RecordBatch, batches
+from streams.settings.settings import Settings, TrainingSettings
+from streams.state.status import TRAINER, Due, TrainerStatus
+from streams.state.store import Store
+from streams.training.sample_log import SampleLog
+from streams.training.training_job import Answer, Job, Kind, Progress, Refusal, Result
 
 log = logging.getLogger(__name__)
 
@@ -236,7 +236,7 @@ class Trainer:
         path.write_bytes(msgspec.json.encode(job))
         child = await asyncio.create_subprocess_exec(
             # -P: else a folder `models` or `streams` where millstream is run hides our package
-            *(sys.executable, "-P", "-m", "streams.training_process", str(path)),
+            *(sys.executable, "-P", "-m", "streams.training.training_process", str(path)),
             env=self._settings.environment(),
             stdin=asyncio.subprocess.PIPE,  # its end tells the child that the trainer is gone
             stdout=asyncio.subprocess.PIPE,

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from models.data.interactions import NO_ITEM, Impressions, Interactions, device_code
 from models.data.labels import LabelRules, grade
 from models.data.searches import Searches
-from streams.events import ACTIONS, Event, unknown_fields
+from streams.contract.events import ACTIONS, Event, unknown_fields
 
 _SCHEMA: Final = pa.schema(
     [

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.data.labels import Action
-from streams.packing import HISTOGRAM, RECORD
+from streams.state.packing import HISTOGRAM, RECORD
 
 _HISTOGRAM_BYTE: Final = ord(HISTOGRAM)
 

@@ -8,11 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from models.data.tokens import histogram_keys
-from streams.dead_letters import dead_letter
-from streams.events import MAX_ID, BadRecord, DeadLetter, ItemRecord, UserRecord, decode_item, decode_user, encode
-from streams.settings import Settings
-from streams.state import Store, fence_field
-from streams.transport import RecordBatch
+from streams.contract.events import (
+    MAX_ID,
+    BadRecord,
+    DeadLetter,
+    ItemRecord,
+    UserRecord,
+    decode_item,
+    decode_user,
+    encode,
+)
+from streams.kafka.batching import RecordBatch
+from streams.kafka.dead_letters import dead_letter
+from streams.settings.settings import Settings
+from streams.state.store import Store, fence_field
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from streams.status import SILENT_S, TrainerStatus
-from streams.wire import ANSWER_PATIENCE_S, NoAnswer, Wire
+from streams.replay.probe import ANSWER_PATIENCE_S, NoAnswer, Wire
+from streams.state.status import SILENT_S, TrainerStatus
 
 _GONE_S = 60.0
 

@@ -9,9 +9,9 @@ from models.data.labels import LabelRules
 from models.data.searches import Searches
 from models.data.tokens import profile_tokens
 from models.training.context import TrainingData
+from streams.contract.events import BadRecord, decode_event
 from streams.datasets import Dataset, DatasetError
-from streams.events import BadRecord, decode_event
-from streams.refusals import Refusals
+from streams.datasets.refusals import Refusals
 
 
 def training_data(

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from streams.sections import Positive, PositiveSeconds, Section, Share
+from streams.settings.sections import Positive, PositiveSeconds, Section, Share
 
 #: The name of those who take part in nothing on purpose.
 HOLDOUT: Final = "holdout"

@@ -29,7 +29,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import StreamT
 from faust.types.tuples import TP, ConsumerMessage, Message, ack_lock
 
-from streams.damaged import skip_damaged
+from streams.kafka.damaged import skip_damaged
 
 #: How long the broker may hold a fetch that has nothing to bring. New records end the wait, so freshness does not
 #: depend on it; but a partition whose queue was full joins the next fetch, after the one that waits for the others.

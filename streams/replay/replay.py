@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.data.labels import CONSUMING, POSITIVE
+from streams.contract.events import BadRecord, Event, decode_event, encode
 from streams.datasets.dataset import Dataset, LoggedEvent
-from streams.events import BadRecord, Event, decode_event, encode
-from streams.prequential import PrequentialScore
-from streams.settings import Settings
-from streams.status import live_workers
-from streams.trainings import Trainings
-from streams.wire import ANSWER_PATIENCE_S, NoAnswer, Wire
+from streams.replay.probe import ANSWER_PATIENCE_S, NoAnswer, Wire
+from streams.replay.scoring import PrequentialScore
+from streams.replay.training_gate import Trainings
+from streams.settings.settings import Settings
+from streams.state.status import live_workers
 
 log = logging.getLogger(__name__)
 

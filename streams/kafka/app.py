@@ -7,8 +7,8 @@ from typing import Any
 import faust
 from faust.types.auth import CredentialsT
 
-from streams.settings import Settings
-from streams.transport import BatchApp
+from streams.kafka.batching import BatchApp
+from streams.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 

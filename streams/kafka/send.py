@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import msgspec
 from kafka import KafkaProducer
 
-from streams.events import decode_event
-from streams.settings import Settings
-from streams.topics import TopicNames
+from streams.contract.events import decode_event
+from streams.contract.topics import TopicNames
+from streams.settings.settings import Settings
 
 
 class Sent(NamedTuple):

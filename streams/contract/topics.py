@@ -8,7 +8,7 @@ from typing import Any, Final
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError, LeaderNotAvailableError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 

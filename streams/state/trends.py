@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.data.popularity import PopularityConfig, merged
-from streams.likes import NewestLikes
-from streams.settings import Settings
-from streams.state import Store
+from streams.settings.settings import Settings
+from streams.state.likes import NewestLikes
+from streams.state.store import Store
 
 #: The segment of all users.
 EVERYONE = ""

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from streams import topics
-from streams.damaged import skip_damaged
-from streams.dead_letters import decode_letter
-from streams.events import BadRecord, ModelAnnouncement, Recommendations
-from streams.refusals import Refusals
-from streams.settings import Settings
-from streams.state import Store
-from streams.status import TrainerStatus, live_workers, trainer_status
-from streams.topics import TopicNames
+from streams.contract import topics
+from streams.contract.events import BadRecord, ModelAnnouncement, Recommendations
+from streams.contract.topics import TopicNames
+from streams.datasets.refusals import Refusals
+from streams.kafka.damaged import skip_damaged
+from streams.kafka.dead_letters import decode_letter
+from streams.settings.settings import Settings
+from streams.state.status import TrainerStatus, live_workers, trainer_status
+from streams.state.store import Store
 
 _PROFILE = "profile"
 ANSWER_PATIENCE_S = 120.0

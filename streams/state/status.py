@@ -4,7 +4,7 @@ import time
 
 import msgspec
 
-from streams.state import Store
+from streams.state.store import Store
 
 #: The trainer's name among the roles, and how the workers' names begin.
 TRAINER = "trainer"

@@ -23,10 +23,10 @@ from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError, RedisError
 
 from models.data.labels import POSITIVE
-from streams.likes import Like, pack_likes
-from streams.packing import RECORD, ItemEvent, UserEvent, newest_ts, pack, pack_item_events, pack_user_events
-from streams.settings import Settings
-from streams.user_states import UserState, user_states
+from streams.settings.settings import Settings
+from streams.state.likes import Like, pack_likes
+from streams.state.packing import RECORD, ItemEvent, UserEvent, newest_ts, pack, pack_item_events, pack_user_events
+from streams.state.user_states import UserState, user_states
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """One training, in a process of its own: reads the sample log, the catalogue and the profiles, writes an artefact.
 
-The trainer runs it as `python -P -m streams.training_process JOB.json`. It answers on standard output, one JSON object
-a line: a `Progress` as often as there is news, and at last a `Result`, or a `Refusal` when there is nothing to learn
-from.
+The trainer runs it as `python -P -m streams.training.training_process JOB.json`. It answers on standard output, one
+JSON object a line: a `Progress` as often as there is news, and at last a `Result`, or a `Refusal` when there is nothing
+to learn from.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from models.networks.threads import use_threads
 from models.training.context import TrainingData
 from models.training.positives import NothingToLearn
 from models.training.train import train
-from streams.catalogue import Catalogue, decode_profile
-from streams.sample_log import read_interactions
-from streams.settings import Settings, load
-from streams.state import Store
-from streams.training_job import Answer, Job, Progress, Refusal, Result
+from streams.settings.settings import Settings, load
+from streams.state.item_catalogue import Catalogue, decode_profile
+from streams.state.store import Store
+from streams.training.sample_log import read_interactions
+from streams.training.training_job import Answer, Job, Progress, Refusal, Result
 
 
 def run(job: Job, settings: Settings) -> Result:

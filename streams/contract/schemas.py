@@ -1,6 +1,6 @@
 """The documents made from the types: JSON Schema of each message, AsyncAPI of the topics, and the settings' table.
 
-`python -m streams.schemas [FOLDER]` writes them, into docs/ by default.
+`python -m streams.contract.schemas [FOLDER]` writes them, into docs/ by default.
 """
 
 import json
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 from pydantic import BaseModel
 
-from streams.events import (
+from streams.contract.events import (
     NEEDED,
     Cause,
     DeadLetter,
@@ -26,8 +26,8 @@ from streams.events import (
     UserRecord,
     encode,
 )
-from streams.settings import Settings, leaves, variable
-from streams.topics import COMPACTED, KEYED_BY
+from streams.contract.topics import COMPACTED, KEYED_BY
+from streams.settings.settings import Settings, leaves, variable
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _TS: Final = 1_718_000_000_000

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from streams.sections import Positive, PositiveSeconds, Section, Share
+from streams.settings.sections import Positive, PositiveSeconds, Section, Share
 
 
 class FreshnessSettings(Section):

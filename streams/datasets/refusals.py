@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from streams.events import BadRecord
+from streams.contract.events import BadRecord
 
 #: Reasons may hold values out of the rows: so many different ones are kept, each so long, and so many are named.
 _KEPT: Final = 100

@@ -17,10 +17,10 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
 from msgspec import UNSET
 
-from streams.damaged import Damage, damage_of, skip_damaged_in_kafka_python
-from streams.events import BadRecord, DeadLetter, Part, encode
-from streams.settings import Settings
-from streams.topics import TopicNames
+from streams.contract.events import BadRecord, DeadLetter, Part, encode
+from streams.contract.topics import TopicNames
+from streams.kafka.damaged import Damage, damage_of, skip_damaged_in_kafka_python
+from streams.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The message contract: events, their schemas, and the topics that carry them."""

@@ -1,0 +1,1 @@
+"""Kafka: the Faust apps with their batch transport, dead letters, sending."""

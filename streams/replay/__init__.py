@@ -1,0 +1,1 @@
+"""Replays a data set through the running system and scores its lists."""

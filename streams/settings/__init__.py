@@ -1,0 +1,1 @@
+"""The settings: one typed object, read once and passed down."""

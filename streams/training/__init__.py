@@ -1,0 +1,1 @@
+"""The trainer: sample log, training jobs and the process that runs one."""
