@@ -11,7 +11,7 @@ NEWER_PIP := pip==26.3
 # bytecode of what is imported alone, and once: the many processes of a system find it made, also where Python may write none
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
-COMPILE := $(BIN)/python -c 'import serving.cli, serving.worker, serving.api.app, serving.dashboard.mount, streams.training.trainer, streams.training.training_job'
+COMPILE := $(BIN)/python -c 'import serving.cli.main, serving.worker.worker, serving.api.app, serving.dashboard.mount, streams.training.trainer, streams.training.training_job'
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-kafka system-packages pytest lint types fuzz schemas clean

@@ -24,7 +24,7 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 
 from models.artefact import ArtefactStore
-from serving.up import System, roles
+from serving.cli.up import System, roles
 from streams.contract.events import Event, ItemRecord, encode
 from streams.contract.topics import TopicNames
 from streams.settings.settings import ApiSettings, Settings, TrainingSettings

@@ -28,7 +28,7 @@ import socketio
 from aiokafka import AIOKafkaProducer
 from playwright.async_api import Browser, async_playwright
 
-from serving.up import System, roles
+from serving.cli.up import System, roles
 from streams.contract.events import Event, ItemRecord, encode
 from streams.contract.topics import TopicNames
 from streams.settings.settings import ApiSettings, Settings

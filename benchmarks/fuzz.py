@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from serving.api.access import digest
-from serving.up import System, roles
+from serving.cli.up import System, roles
 from streams.settings.settings import ApiSettings, IngestSettings, Settings
 
 _PORT = 18_082

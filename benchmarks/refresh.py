@@ -26,9 +26,9 @@ from deploy.embedded import Embedded
 from models.artefact import ArtefactStore
 from models.networks.threads import use_threads
 from models.training.train import train
-from serving.engine import Engine
-from serving.garbage import collect_seldom
-from serving.refresh import Owed, Refresh
+from serving.lists.engine import Engine
+from serving.lists.gc_tuning import collect_seldom
+from serving.worker.refresh import Owed, Refresh
 from streams.contract import topics
 from streams.contract.events import Cause, ItemRecord, UserRecord, encode
 from streams.contract.topics import TopicNames

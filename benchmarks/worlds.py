@@ -35,7 +35,7 @@ from typing import Any, Final
 import click
 
 from models.config import BlendConfig, SequenceConfig, TowersConfig, TrainingConfig
-from serving.up import System, roles, scratch_settings
+from serving.cli.up import System, roles, scratch_settings
 from streams.replay.probe import ANSWER_PATIENCE_S, NoAnswer, Wire
 from streams.replay.training_gate import Trainings
 from streams.settings.settings import ListSettings, Settings, TrainingSettings

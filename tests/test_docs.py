@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from serving.cli import main
+from serving.cli.main import main
 from streams.settings.settings import Settings, variable
 
 ROOT = Path(__file__).parents[1]

@@ -17,10 +17,10 @@ from redis.exceptions import RedisError
 from serving.api.gathering import Gathering
 from serving.api.renewal import Renewal, answering
 from serving.api.system import System
-from serving.engine import DEFAULT, Engine
 from serving.experiments.report import Report
 from serving.experiments.shadowing import Shadowing
-from serving.explanation import Explanation
+from serving.lists.engine import DEFAULT, Engine
+from serving.lists.explanation import Explanation
 from serving.online.follower import Follower
 from serving.online.gauges import Gauges
 from serving.online.skew import Skew

@@ -12,7 +12,7 @@ from serving.api.problems import Problem, described
 from serving.experiments.exploring import PolicyResult, judged
 from serving.experiments.results import ExperimentResult
 from serving.experiments.shadows import ShadowResult
-from serving.online.measures import RATES, Measure, rates
+from serving.measures import RATES, Measure, rates
 from serving.online.windows import summed
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(Needs("read"))])

@@ -16,8 +16,8 @@ from serving.api.live import Asked, Live, Origin, Served
 from serving.api.metrics import Metrics
 from serving.api.paths import UserId, decoded
 from serving.api.problems import Problem, described
-from serving.engine import DEFAULT
-from serving.explanation import Explanation
+from serving.lists.engine import DEFAULT
+from serving.lists.explanation import Explanation
 from streams.contract.events import MAX_ID, encode
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(Needs("read"))])

@@ -11,7 +11,7 @@ from serving.api.live import AWAY, Live
 from serving.api.paths import ItemId, UserId
 from serving.api.problems import Problem, described
 from serving.api.reads import Part, parts, title, warm
-from serving.explanation import NOT_PROPOSED, RANKED, Explanation
+from serving.lists.explanation import NOT_PROPOSED, RANKED, Explanation
 from streams.contract.events import MAX_ID
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(Needs("read"))])

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from serving.api.gathering import Gathering
-from serving.engine import Engine
+from serving.lists.engine import Engine
 from streams.contract.events import Recommendations, encode
 from streams.contract.topics import TopicNames
 from streams.settings.settings import Settings

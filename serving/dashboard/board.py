@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from serving.api.live import Live
 from serving.api.metrics import Metrics
-from serving.dashboard.watch import Watch
+from serving.dashboard.feed.live_feed import Watch
 from streams.settings.settings import Settings
 
 

@@ -14,10 +14,10 @@ from starlette.responses import RedirectResponse
 
 from serving.api.live import Live
 from serving.api.origins import DASHBOARD
-from serving.dashboard import frame
 from serving.dashboard.board import Board
+from serving.dashboard.feed.live_feed import Watch
+from serving.dashboard.pages import frame
 from serving.dashboard.session import KEPT_S
-from serving.dashboard.watch import Watch
 from streams.settings.settings import Settings
 
 _STATIC: Final = Path(__file__).parent / "static"

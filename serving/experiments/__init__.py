@@ -1,5 +1,5 @@
 """Experiments: who gets what, and what came of it."""
 
-from serving.experiments.assignment import Arm, Experiments
+from serving.lists.assignment import Arm, Experiments
 
 __all__ = ["Arm", "Experiments"]

@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from serving.experiments.assignment import Experiments, point
-from serving.online.measures import N_MEASURES, Amounts, Credit
+from serving.lists.assignment import Experiments, point
+from serving.measures import N_MEASURES, Amounts, Credit
 from streams.contract.events import Recommendations
 from streams.settings.online import HOLDOUT
 

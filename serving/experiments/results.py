@@ -11,7 +11,7 @@ from models.statistics.interleaving import preference
 from models.statistics.samples import MISMATCH, sample_ratio_p, users_needed
 from models.statistics.sequential import always_valid_interval, always_valid_p
 from serving.experiments.ledger import Ledger, Sample
-from serving.online.measures import RATES, Measure
+from serving.measures import RATES, Measure
 from streams.settings.online import ExperimentSettings, Metric
 
 #: Fewer users than this in an arm are too few for estimates that are taken for normal.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from models.artefact import ArtefactError, ArtefactStore
-from serving.engine import DEFAULT, Engine
 from serving.experiments.shadows import Shadow
+from serving.lists.engine import DEFAULT, Engine
 from streams.settings.settings import Settings
 from streams.state.item_catalogue import Catalogue
 from streams.state.store import Store

@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field
 
 from models.data.labels import CONSUMING, POSITIVE, LabelRules
 from models.statistics.effects import linearised, mean_of
-from serving.experiments.assignment import point
 from serving.experiments.results import USERS_LEAST, Effect, Interval, effect_of, interval_of
+from serving.lists.assignment import point
 from streams.contract.events import Event, Recommendations
 from streams.settings.online import ShadowSettings
 

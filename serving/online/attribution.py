@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 from zlib import crc32
 
-from serving.online.measures import Credit, Labels, Measure
+from serving.measures import Credit, Labels, Measure
 from streams.contract.events import Event, Recommendations
 from streams.settings.online import OnlineSettings
 

@@ -8,8 +8,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from serving.experiments.report import Report
+from serving.measures import Measure
 from serving.online.follower import Follower
-from serving.online.measures import Measure
 from serving.online.skew import Skew
 from serving.online.tally import Tally
 from serving.online.windows import summed

@@ -9,7 +9,7 @@ import numpy as np
 from models.artefact import ArtefactStore
 from models.ranking.features import MOMENTS
 from models.statistics.skew import Spread
-from serving.engine import Engine
+from serving.lists.engine import Engine
 from streams.settings.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from serving.experiments import Experiments
 from serving.experiments.exploring import Exploring
 from serving.experiments.ledger import Ledgers
 from serving.experiments.shadows import Shadow
+from serving.measures import Measure, rates
 from serving.online.attribution import Attribution
 from serving.online.concentration import Concentration
-from serving.online.measures import Measure, rates
 from serving.online.windows import Windows, summed
 from streams.contract.events import Event, Recommendations
 from streams.settings.pipeline import ExplorationSettings

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from serving.online.measures import N_MEASURES, Amounts, Labels
+from serving.measures import N_MEASURES, Amounts, Labels
 
 #: Values told apart in one window of one dimension; what comes after them is `OTHER`.
 VALUES_MAX: Final = 200

@@ -11,7 +11,7 @@ import click
 import pytest
 import yaml
 
-from serving.cli import main
+from serving.cli.main import main
 from streams.settings.settings import Settings, load, variable
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from tests.end_to_end.conftest import system_settings
 from tests.waiting import wait_until
 
 #: What the script `millstream` does that pip installs: the folder it is run in is not among those searched.
-SCRIPT = "import sys; from serving.cli import main; sys.argv[0] = 'millstream'; sys.exit(main())"
+SCRIPT = "import sys; from serving.cli.main import main; sys.argv[0] = 'millstream'; sys.exit(main())"
 NOW = 1_700_000_000_000
 TEAM = """
 from serving.pipeline.filters import Filter

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 from kafka import KafkaProducer
 
-from serving.cli import main
-from serving.console import out
+from serving.cli.console import out
+from serving.cli.main import main
 from streams.contract import topics
 from streams.contract.events import BadRecord, encode
 from streams.contract.topics import TopicNames

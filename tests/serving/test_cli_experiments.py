@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from serving.cli import main
+from serving.cli.main import main
 
 ARMS = [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5, "pipeline": "fresh"}]
 RUNNING = json.dumps({"running": [{"name": "mix", "arms": ARMS, "users": {"ann": "b"}}]})

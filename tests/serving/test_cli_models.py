@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from models.artefact import MANIFEST, ArtefactStore, Manifest, write_manifest
 from models.recommender import Recommender
-from serving.cli import main
-from serving.console import out
+from serving.cli.console import out
+from serving.cli.main import main
 from streams.contract.events import BadRecord
 from streams.datasets.refusals import Refusals
 
@@ -80,7 +80,7 @@ def test_plots_without_what_draws_them_are_refused_before_the_work(
     films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr("serving.plots.find_spec", lambda name: sys.modules.get(name))
+    monkeypatch.setattr("serving.cli.plots.find_spec", lambda name: sys.modules.get(name))
     result = run("evaluate", "--dataset", "ml-latest-small", "--data", films, "--plots", films / "page.png")
     assert result.exit_code == 1 and "pip install 'millstream[plots]'" in result.output
     assert "reading" not in result.output

@@ -2,7 +2,7 @@
 
 import socket
 
-from serving.demo import free_port
+from serving.cli.demo import free_port
 
 
 def test_the_demo_takes_the_port_it_prefers_or_else_a_free_one() -> None:

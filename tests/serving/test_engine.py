@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from models.artefact import ArtefactStore, read_manifest, write_manifest
 from models.data.popularity import PopularityConfig
 from models.training.train import train
-from serving.engine import Engine
+from serving.lists.engine import Engine
 from streams.state.item_catalogue import Catalogue
 from streams.state.store import Store
 from tests.conftest import MakeSettings
@@ -77,7 +77,7 @@ def test_a_model_of_an_earlier_state_does_not_end_the_serving(
                 await following
             await store.close()
 
-    with caplog.at_level(logging.ERROR, logger="serving.engine"):
+    with caplog.at_level(logging.ERROR, logger="serving.lists.engine"):
         assert asyncio.run(followed()) == ["trending", "new"]
     [told] = caplog.messages
     assert "model old cannot serve" in told

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.garbage import collect_seldom, look_at_all
+from serving.lists.gc_tuning import collect_seldom, look_at_all
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from models.data.labels import Action
 from models.data.popularity import PopularityConfig
 from models.recommender import Recommender
 from models.retrieval.neighbours import Neighbours
-from serving.explanation import Explanation
+from serving.lists.explanation import Explanation
+from serving.lists.live_model import SEGMENT_SUPPORT, Ranker
 from serving.pipeline.pipeline import Pipeline
-from serving.ranker import SEGMENT_SUPPORT, Ranker
 from streams.settings.pipeline import PipelineSettings
 from streams.settings.settings import ListSettings, Settings
 from streams.state.item_catalogue import Catalogue, keep_items

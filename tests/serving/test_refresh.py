@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from serving.engine import Engine
-from serving.refresh import Owed, Refresh
+from serving.lists.engine import Engine
+from serving.worker.refresh import Owed, Refresh
 from streams.contract.events import Event, encode
 from streams.ingest import Lane, ingest, read_batch
 from streams.settings.settings import ListSettings, Settings

@@ -24,7 +24,7 @@ from models.retrieval.candidates import Candidates
 from models.retrieval.neighbours import Neighbours
 from models.training.context import Course, TrainingData
 from models.training.prequential_walk import popularity_before
-from serving.ranker import Ranker
+from serving.lists.live_model import Ranker
 from streams.contract.events import decode_event, decode_item
 from streams.ingest import Lane, ingest, read_batch
 from streams.state.item_catalogue import Catalogue, decode_profile, keep_items, keep_users

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from deploy.embedded import AlreadyRunning, find
-from serving import up
-from serving.up import Role, System, roles, scratch_settings
+from serving.cli import up
+from serving.cli.up import Role, System, roles, scratch_settings
 from streams.settings.settings import Settings
 from tests.waiting import wait_until
 
@@ -99,7 +99,7 @@ def test_a_role_that_crashes_is_started_again_and_its_last_words_are_told(
     notes = tmp_path / "notes"
     code = "import sys; open(sys.argv[1], 'a').write('start\\n'); sys.exit('the fuse blew')"
     role = Role("worker", "worker-1", [sys.executable, "-c", code, str(notes)])
-    with caplog.at_level(logging.ERROR, "serving.up"), System(settings, processes=[role]):
+    with caplog.at_level(logging.ERROR, "serving.cli.up"), System(settings, processes=[role]):
         wait_until(lambda: len(lines(notes)) >= 3, "two more starts")
     assert "worker-1 ended with exit code 1; its last lines:\nthe fuse blew\nstarting worker-1 again" in caplog.text
 
@@ -148,7 +148,7 @@ def test_an_interrupted_command_ends_in_order_with_exit_code_0(tmp_path: Path, i
 import sys; sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from streams.state.status import WorkerStatus
-from serving.up import Role, run_up
+from serving.cli.up import Role, run_up
 from streams.settings.settings import Settings
 argv = [sys.executable, "-c", {STAND_IN!r}]
 processes = [Role(kind, kind, [*argv, kind, {str(notes)!r}]) for kind in ("worker", "trainer")]

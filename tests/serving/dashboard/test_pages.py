@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from playwright.sync_api import Browser, BrowserContext, expect
 
-from serving.cli import main
+from serving.cli.main import main
 from tests.serving.dashboard.conftest import HOSTILE, READER, VERSIONS, System, Visit, sign_in
 
 

@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.dashboard.acting import Move
-from serving.dashboard.places import drawn
+from serving.dashboard.feed.acting import Move
+from serving.dashboard.pages.places import drawn
 from streams.contract.events import ListItem
 
 TEXT = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=20) | st.sampled_from(

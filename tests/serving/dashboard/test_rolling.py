@@ -1,6 +1,6 @@
 """The rolling prequential score: what was out before an event counts, and nothing that came with it or after it."""
 
-from serving.dashboard.rolling import Listed, RollingRecall, Trend, by_number
+from serving.dashboard.feed.rolling import Listed, RollingRecall, Trend, by_number
 
 
 def items(*numbers: int) -> Listed:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.dashboard.activity import STEP_S, STEPS, Activity
-from serving.dashboard.rates import Rates
-from serving.dashboard.samples import History, Sample
+from serving.dashboard.feed.activity import STEP_S, STEPS, Activity
+from serving.dashboard.feed.rates import Rates
+from serving.dashboard.feed.samples import History, Sample
 from serving.dashboard.session import KEPT_S, Sessions
 
 

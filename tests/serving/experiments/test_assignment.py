@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from models.statistics.samples import MISMATCH, sample_ratio_p
 from serving.experiments import Experiments
-from serving.experiments.assignment import point
+from serving.lists.assignment import point
 from streams.settings.online import ArmSettings, ExperimentSettings, ExperimentsSettings
 
 USERS = [f"user-{n}" for n in range(8_000)]

@@ -8,7 +8,7 @@ import pytest
 from serving.experiments import Experiments
 from serving.experiments.ledger import Ledger, Ledgers
 from serving.experiments.results import ExperimentResult, result_of
-from serving.online.measures import Credit, Measure
+from serving.measures import Credit, Measure
 from streams.contract.events import Recommendations
 from streams.settings.online import ArmSettings, ExperimentSettings, ExperimentsSettings
 

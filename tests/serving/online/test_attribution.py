@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from serving.measures import Measure, rates
 from serving.online.attribution import Attribution
-from serving.online.measures import Measure, rates
 from serving.online.windows import Windows, summed
 from streams.contract.events import Event, ListItem, Recommendations
 from streams.settings.online import OnlineSettings

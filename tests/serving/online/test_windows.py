@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from serving.online.measures import Measure
+from serving.measures import Measure
 from serving.online.windows import OTHER, VALUES_MAX, Windows, summed
 
 CLICK = ((Measure.CLICKS, 1.0),)

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from nicegui import ui
 
-from serving.dashboard import charts
+from serving.dashboard.pages import charts
 
 #: The colour of each candidate source, alike on every page.
 SOURCES: Final = {

@@ -12,11 +12,11 @@ from msgspec import Struct
 from models.data.popularity import Popularity
 from models.ranking.examples import shortlist
 from models.recommender import Recommender
-from serving.explanation import Explanation, explained
+from serving.lists.explanation import Explanation, explained
+from serving.lists.user_batches import UserBatches
 from serving.pipeline.items import ItemTable, grown
 from serving.pipeline.pipeline import Lists, Pipeline, Trace
 from serving.pipeline.query import Query
-from serving.user_batches import UserBatches
 from streams.contract.events import UserRecord
 from streams.settings.settings import Settings
 from streams.state.item_catalogue import Catalogue, decode_profile, segments_of

@@ -6,13 +6,13 @@ from typing import Final
 from nicegui import ui
 
 from models.statistics.samples import MISMATCH
-from serving.dashboard import charts
 from serving.dashboard.board import Board
-from serving.dashboard.outcomes import effects
-from serving.dashboard.parts import card, chip, fact, grid, heading, nothing, redraw, row
-from serving.dashboard.shadow_cards import shadow_cards
+from serving.dashboard.feed.outcomes import effects
+from serving.dashboard.pages import charts
+from serving.dashboard.pages.parts import card, chip, fact, grid, heading, nothing, redraw, row
+from serving.dashboard.pages.shadow_cards import shadow_cards
 from serving.experiments.results import STRANGE_MOST, ArmResult, Effect, ExperimentResult
-from serving.online.measures import RATES, Measure
+from serving.measures import RATES, Measure
 from streams.settings.online import ExperimentSettings, ExperimentsSettings, Metric
 
 _EVERY_S: Final = 5.0

@@ -5,10 +5,10 @@ import time
 from typing import Final, NamedTuple
 
 from serving.api.live import Live, now_ms
-from serving.dashboard.samples import History
+from serving.dashboard.feed.samples import History
 from serving.experiments.exploring import PolicyResult, judged
 from serving.experiments.results import Effect, ExperimentResult
-from serving.online.measures import rates
+from serving.measures import rates
 from serving.online.windows import summed
 
 #: The rates are made anew so often, in seconds; breakdowns, which are dearer, when a page asks and they are older.

@@ -8,11 +8,11 @@ from nicegui import ui
 
 from models.artefact import ArtefactError, ArtefactStore
 from serving.api.problems import Problem
-from serving.dashboard import charts
-from serving.dashboard.acting import told
 from serving.dashboard.board import Board
-from serving.dashboard.parts import card, chip, fact, grid, heading, nothing, row, span
-from serving.dashboard.promoting import put_into_service
+from serving.dashboard.feed.acting import told
+from serving.dashboard.feed.promoting import put_into_service
+from serving.dashboard.pages import charts
+from serving.dashboard.pages.parts import card, chip, fact, grid, heading, nothing, row, span
 from serving.dashboard.session import may
 from streams.contract.events import ModelAnnouncement
 

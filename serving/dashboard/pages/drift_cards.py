@@ -5,9 +5,9 @@ from typing import Final
 
 from nicegui import ui
 
-from serving.dashboard import charts
 from serving.dashboard.board import Board
-from serving.dashboard.parts import card, fact, grid, redraw, row, span
+from serving.dashboard.pages import charts
+from serving.dashboard.pages.parts import card, fact, grid, redraw, row, span
 from serving.online.skew import LISTS_LEAST
 
 #: By the rule of thumb of the stability index: below the first nothing has changed, above the second much has.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from serving.console import end_like_ctrl_c, err, out, read_settings, set_up_logging, tells_errors
+from serving.cli.console import end_like_ctrl_c, err, out, read_settings, set_up_logging, tells_errors
 from streams.settings.settings import load
 from streams.simulator import PROFILES, World, WorldConfig
 
@@ -78,7 +78,7 @@ def simulate(
     The same options, start and lists make the same world. Ctrl-C or SIGTERM ends it, with the report. What the
     profiles do is in docs/simulator.md.
     """
-    from serving.simulation import Simulation
+    from serving.cli.simulation import Simulation
 
     settings = read_settings()
     set_up_logging(settings)
@@ -97,8 +97,8 @@ def simulate(
 @tells_errors
 def demo(profile: str, seconds: float, seed: int, picture: Path | None, report: Path | None) -> None:
     """See the whole loop at work: a simulated world on a system of its own, with a live view. Ctrl-C ends it."""
-    from serving.demo import SPEED, TOWN, TRAINING, Demo, free_port
-    from serving.up import System, roles, scratch_settings
+    from serving.cli.demo import SPEED, TOWN, TRAINING, Demo, free_port
+    from serving.cli.up import System, roles, scratch_settings
 
     end_like_ctrl_c()
     port = free_port("127.0.0.1", 8080)

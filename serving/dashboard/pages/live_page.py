@@ -3,11 +3,11 @@
 import msgspec
 from nicegui import ui
 
-from serving.dashboard import charts
 from serving.dashboard.board import Board
-from serving.dashboard.loop_picture import loop
-from serving.dashboard.parts import card, grid
-from serving.dashboard.watch import EVERY_S
+from serving.dashboard.feed.live_feed import EVERY_S
+from serving.dashboard.pages import charts
+from serving.dashboard.pages.loop_picture import loop
+from serving.dashboard.pages.parts import card, grid
 
 #: Name of a tile, the live value in large, and the one beneath it.
 _TILES = (

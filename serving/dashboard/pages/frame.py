@@ -6,7 +6,9 @@ from typing import Final, NamedTuple
 
 from nicegui import ui
 
-from serving.dashboard import (
+from serving.dashboard.board import Board
+from serving.dashboard.feed.live_feed import EVERY_S
+from serving.dashboard.pages import (
     dead_letters_page,
     experiments_page,
     health_page,
@@ -16,9 +18,7 @@ from serving.dashboard import (
     onboarding_page,
     user_page,
 )
-from serving.dashboard.board import Board
 from serving.dashboard.session import scopes, sign_in, sign_out
-from serving.dashboard.watch import EVERY_S
 
 
 class Place(NamedTuple):

@@ -6,11 +6,11 @@ from nicegui import ui
 
 from serving.api.problems import Problem
 from serving.api.reasons import ItemExplanation, explained
-from serving.dashboard import charts
-from serving.dashboard.acting import told
 from serving.dashboard.board import Board
-from serving.dashboard.finding import find
-from serving.dashboard.parts import card, nothing, row, source_chips
+from serving.dashboard.feed.acting import told
+from serving.dashboard.feed.finding import find
+from serving.dashboard.pages import charts
+from serving.dashboard.pages.parts import card, nothing, row, source_chips
 
 _PARTS = 10
 

@@ -5,10 +5,10 @@ from typing import Final
 from nicegui import ui
 
 from serving.api.problems import Problem
-from serving.dashboard.acting import PATIENCE_S, introduce, told
 from serving.dashboard.board import Board
-from serving.dashboard.finding import find, values
-from serving.dashboard.parts import card, heading, nothing, row, to
+from serving.dashboard.feed.acting import PATIENCE_S, introduce, told
+from serving.dashboard.feed.finding import find, values
+from serving.dashboard.pages.parts import card, heading, nothing, row, to
 from serving.dashboard.session import may
 from streams.contract.events import BadRecord, UserRecord
 

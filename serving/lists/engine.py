@@ -17,12 +17,12 @@ import numpy.typing as npt
 from models.artefact import ArtefactError, ArtefactStore
 from models.recommender import Recommender
 from models.statistics.interleaving import team_draft
-from serving.experiments.assignment import CONTROL, Arm, Experiments
-from serving.explanation import Explanation, explained
-from serving.garbage import look_at_all
+from serving.lists.assignment import CONTROL, Arm, Experiments
+from serving.lists.explanation import Explanation, explained
+from serving.lists.gc_tuning import look_at_all
+from serving.lists.live_model import Ranked, Ranker, WindowCount
+from serving.lists.tracing import Told, tell
 from serving.pipeline.pipeline import Pipeline
-from serving.ranker import Ranked, Ranker, WindowCount
-from serving.tracing import Told, tell
 from streams.contract.events import Cause, ListItem, Recommendations, UserRecord, encode
 from streams.settings.settings import Settings, SettingsError
 from streams.state.item_catalogue import Catalogue, decode_profile

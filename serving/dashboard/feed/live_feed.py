@@ -21,11 +21,11 @@ from msgspec import Struct
 from models.artefact import ArtefactError, ArtefactStore, Manifest
 from models.data.labels import CONSUMING, POSITIVE
 from serving.api.live import AWAY, Live, ended, now_ms
-from serving.dashboard.activity import Activity
-from serving.dashboard.outcomes import Outcomes
-from serving.dashboard.rates import Rates
-from serving.dashboard.rolling import Found, Listed, RollingRecall, Trend, by_number
-from serving.dashboard.samples import History, Sample
+from serving.dashboard.feed.activity import Activity
+from serving.dashboard.feed.outcomes import Outcomes
+from serving.dashboard.feed.rates import Rates
+from serving.dashboard.feed.rolling import Found, Listed, RollingRecall, Trend, by_number
+from serving.dashboard.feed.samples import History, Sample
 from streams.contract.events import BadRecord, DeadLetter, Event, ModelAnnouncement, decode_event
 from streams.kafka.damaged import skip_damaged
 from streams.kafka.dead_letters import decode_letter

@@ -11,7 +11,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from serving.console import out, read_settings, tells_errors
+from serving.cli.console import out, read_settings, tells_errors
 
 if TYPE_CHECKING:
     from serving.client import Http

@@ -9,12 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from models.networks.threads import switch_often, use_threads
-from serving.cli_data import datasets, replay
-from serving.cli_experiments import experiments
-from serving.cli_models import evaluate, train
-from serving.cli_world import demo, simulate
-from serving.console import err, out, read_settings, set_up_logging, tells_errors, without_logging
-from serving.garbage import collect_seldom
+from serving.cli.console import err, out, read_settings, set_up_logging, tells_errors, without_logging
+from serving.cli.data_commands import datasets, replay
+from serving.cli.experiment_commands import experiments
+from serving.cli.model_commands import evaluate, train
+from serving.cli.world_commands import demo, simulate
+from serving.lists.gc_tuning import collect_seldom
 from streams.settings.settings import Settings, explain, load
 
 
@@ -49,7 +49,7 @@ def config() -> None:
 @tells_errors
 def up(workers: int, api: bool) -> None:
     """Run every role on this machine, with embedded servers where the URLs say so. Ctrl-C ends it all."""
-    from serving.up import roles, run_up
+    from serving.cli.up import roles, run_up
 
     settings = load()
     set_up_logging(settings)
@@ -64,7 +64,7 @@ def worker(refresh: bool) -> None:
     collect_seldom()
     use_threads(1)  # a role that ranks shares its machine
     switch_often()
-    from serving.worker import make_worker
+    from serving.worker.worker import make_worker
     from streams.kafka.app import run
 
     settings, logs = _prepare_role()
@@ -172,7 +172,7 @@ def topics_create() -> None:
 @tells_errors
 def recs(user: str, follow: bool, as_json: bool) -> None:
     """Show the list last published for USER."""
-    from serving.show_lists import show
+    from serving.cli.show_lists import show
 
     sys.exit(show(read_settings(), user, out, follow=follow, as_json=as_json))
 
@@ -184,7 +184,7 @@ def recs(user: str, follow: bool, as_json: bool) -> None:
 @tells_errors
 def trending(segment: str, half_life: int, size: int) -> None:
     """Show what is trending, with each item's events and likes in the last hour, day and week of event time."""
-    from serving.show_trends import show
+    from serving.cli.show_trends import show
 
     settings = read_settings()
     if half_life >= len(settings.popularity.half_lives_s):

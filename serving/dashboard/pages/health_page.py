@@ -6,11 +6,11 @@ from typing import Final
 
 from nicegui import ui
 
-from serving.dashboard import charts
-from serving.dashboard.backlog import Backlog, backlogs
 from serving.dashboard.board import Board
-from serving.dashboard.drift_cards import drift_cards
-from serving.dashboard.parts import card, fact, grid, heading, nothing, row, span
+from serving.dashboard.feed.backlog import Backlog, backlogs
+from serving.dashboard.pages import charts
+from serving.dashboard.pages.drift_cards import drift_cards
+from serving.dashboard.pages.parts import card, fact, grid, heading, nothing, row, span
 from serving.doctor import Finding, examine
 from streams.contract.topics import BrokerAway
 from streams.state.status import WORKER

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from faust.types import StreamT
 
-from serving.engine import Engine
-from serving.refresh import Owed, Refresh
+from serving.lists.engine import Engine
+from serving.worker.refresh import Owed, Refresh
 from streams.contract.events import DeadLetter, encode
 from streams.contract.topics import TopicNames
 from streams.ingest import Lane, Reads, ingest, read_batch

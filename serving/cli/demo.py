@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from serving.simulation import Simulation
+from serving.cli.simulation import Simulation
 from streams.contract.events import Event, Recommendations
 from streams.replay.probe import Wire
 from streams.simulator import WorldConfig

@@ -7,13 +7,13 @@ from nicegui import ui
 from models.data.labels import NEGATIVE, POSITIVE, Action
 from serving.api.live import AWAY, Asked, Served
 from serving.api.problems import Problem
-from serving.dashboard import charts
-from serving.dashboard.acting import PATIENCE_S, Act, Answer, Move, act, moves, told
 from serving.dashboard.board import Board
-from serving.dashboard.parts import card, chip, heading, nothing, row, to
-from serving.dashboard.places import Places
+from serving.dashboard.feed.acting import PATIENCE_S, Act, Answer, Move, act, moves, told
+from serving.dashboard.pages import charts
+from serving.dashboard.pages.parts import card, chip, heading, nothing, row, to
+from serving.dashboard.pages.places import Places
+from serving.dashboard.pages.why import why_card
 from serving.dashboard.session import may
-from serving.dashboard.why import why_card
 from streams.contract.events import Recommendations
 from streams.state.item_catalogue import decode_profile
 from streams.state.user_states import UserState

@@ -10,8 +10,8 @@ from typing import Final
 from nicegui import events, ui
 
 from serving.api.origins import DASHBOARD
-from serving.dashboard.acting import Act, Move
-from serving.dashboard.parts import nothing, source_chips, to
+from serving.dashboard.feed.acting import Act, Move
+from serving.dashboard.pages.parts import nothing, source_chips, to
 
 _ACTS: Final[tuple[tuple[Act, str, str], ...]] = (
     ("watch", "play_arrow", "Watch"),

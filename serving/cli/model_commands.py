@@ -16,9 +16,9 @@ from rich.table import Column, Table
 from models.artefact import ArtefactStore
 from models.networks.threads import use_threads
 from models.training.positives import NothingToLearn
-from serving.cli_data import DATA, DATASET, REPORT
-from serving.console import err, out, tells_errors
-from serving.plots import can_draw, draw_evaluation
+from serving.cli.console import err, out, tells_errors
+from serving.cli.data_commands import DATA, DATASET, REPORT
+from serving.cli.plots import can_draw, draw_evaluation
 from streams.settings.settings import Settings, SettingsError, load
 
 CONFIG = click.option(

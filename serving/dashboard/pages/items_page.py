@@ -9,12 +9,12 @@ from nicegui.events import EChartPointClickEventArguments
 
 from serving.api.problems import Problem
 from serving.api.writes import keep_item
-from serving.dashboard import charts
-from serving.dashboard.acting import told
-from serving.dashboard.activity import STEP_S, STEPS
 from serving.dashboard.board import Board
-from serving.dashboard.finding import find
-from serving.dashboard.parts import (
+from serving.dashboard.feed.acting import told
+from serving.dashboard.feed.activity import STEP_S, STEPS
+from serving.dashboard.feed.finding import find
+from serving.dashboard.pages import charts
+from serving.dashboard.pages.parts import (
     SOURCES,
     card,
     chip,

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from nicegui import ui
 
-from serving.dashboard import charts
 from serving.dashboard.board import Board
-from serving.dashboard.parts import card, chip, fact, nothing, redraw, row
+from serving.dashboard.pages import charts
+from serving.dashboard.pages.parts import card, chip, fact, nothing, redraw, row
 from serving.experiments.exploring import PolicyResult
 from serving.experiments.shadows import ShadowResult
 

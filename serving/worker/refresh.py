@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from serving.engine import Engine
+from serving.lists.engine import Engine
 from streams.contract.events import Cause, Recommendations, encode
 from streams.settings.settings import Settings
 from streams.state.store import Store

@@ -9,11 +9,11 @@ from typing import Final
 from kafka.errors import KafkaError
 from nicegui import ui
 
-from serving.dashboard import charts
 from serving.dashboard.board import Board
-from serving.dashboard.parts import card, chip, confirmed, heading, nothing, row, span
+from serving.dashboard.feed.live_feed import Letter
+from serving.dashboard.pages import charts
+from serving.dashboard.pages.parts import card, chip, confirmed, heading, nothing, row, span
 from serving.dashboard.session import may
-from serving.dashboard.watch import Letter
 from streams.contract.events import DeadLetter
 from streams.kafka.dead_letters import REPLAYED_HEADER, replay
 

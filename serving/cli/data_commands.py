@@ -13,7 +13,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from serving.console import end_like_ctrl_c, err, out, read_settings, set_up_logging, tells_errors
+from serving.cli.console import end_like_ctrl_c, err, out, read_settings, set_up_logging, tells_errors
 from streams.replay.replay import Replay
 from streams.settings.settings import Settings
 
@@ -34,7 +34,7 @@ def running_system(settings: Settings) -> Iterator[tuple[Settings, Callable[[], 
     The latter has a data folder of its own, removed afterwards, so that each run starts from nothing. With the settings
     comes what tells why the system cannot go on, once it cannot.
     """
-    from serving.up import System, scratch_settings
+    from serving.cli.up import System, scratch_settings
 
     if not settings.uses_embedded:
         yield settings, lambda: None

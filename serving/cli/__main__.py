@@ -1,0 +1,5 @@
+"""`python -m serving.cli` is `millstream`."""
+
+from serving.cli.main import main
+
+main()

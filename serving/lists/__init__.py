@@ -1,0 +1,1 @@
+"""Lists: the engine that makes them with the model in service."""

@@ -1,0 +1,1 @@
+"""The worker: agents that ingest events and refresh lists."""
