@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import baselines
-from benchmarks.sasrec import Fit, Fitted, Likes
+from benchmarks.quality import baselines
+from benchmarks.rectools.sasrec import Fit, Fitted, Likes
 from models.data.popularity import PopularityConfig
 from models.evaluation.evaluate import DEPTH, evaluate
 from models.evaluation.splits import Protocol, folds

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import claims
-from benchmarks.claims import CLAIMS, Measured
+from benchmarks.quality import claims
+from benchmarks.quality.claims import CLAIMS, Measured
 
 
 def rows(name: str, report: dict[str, Any], seconds: float = 600.0) -> list[tuple[str, bool | None]]:

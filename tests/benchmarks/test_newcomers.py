@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import newcomers
-from benchmarks.baselines import METRICS
-from benchmarks.claims import TIMES_THE_BEST
+from benchmarks.quality import newcomers
+from benchmarks.quality.baselines import METRICS
+from benchmarks.quality.claims import TIMES_THE_BEST
 from models.data.interactions import Interactions
 from models.data.popularity import PopularityConfig
 from models.evaluation.evaluate import LIST, answers

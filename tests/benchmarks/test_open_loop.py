@@ -6,9 +6,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from benchmarks.open_loop import NO_TRAINING, measure, tables
-from benchmarks.people import People, made_items
-from benchmarks.system import ROLES, System
+from benchmarks.speed.open_loop import NO_TRAINING, measure, tables
+from benchmarks.speed.people import People, made_items
+from benchmarks.speed.system import ROLES, System
 
 
 def test_every_event_is_answered_and_every_role_is_measured(tmp_path: Path) -> None:

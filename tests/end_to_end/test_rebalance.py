@@ -1,8 +1,8 @@
-"""Two workers share a topic that nobody has read: the short version of `python -m benchmarks.rebalance`."""
+"""Two workers share a topic that nobody has read: the short version of `python -m benchmarks.speed.rebalance`."""
 
 from pathlib import Path
 
-from benchmarks import rebalance
+from benchmarks.speed import rebalance
 from streams.settings.settings import Settings
 
 

@@ -1,6 +1,6 @@
 """RecTools' metrics of lists: run by a Python that has RecTools and need not have what millstream needs.
 
-`benchmarks.metrics` gives it the lists and what was relevant, and takes each user's values.
+`benchmarks.quality.metrics` gives it the lists and what was relevant, and takes each user's values.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """RecTools' SASRec, fitted and asked: run by a Python that has RecTools and need not have what millstream needs.
 
-`benchmarks.sasrec` gives it the rows, and takes the lists.
+`benchmarks.rectools.sasrec` gives it the rows, and takes the lists.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What the dashboard costs and how quick it is: page load, update latency, and the API's CPU with many pages open.
 
-    python -m benchmarks.dashboard [--pages 50] [--rate 100] [--seconds 20] [--report FILE]
+    python -m benchmarks.speed.dashboard [--pages 50] [--rate 100] [--seconds 20] [--report FILE]
 
 Broker, Redis, worker, trainer, API and the browser share the machine. The open pages are clients without a browser that
 do what a live page does on its connection; loads and updates are timed in headless Chromium.

@@ -1,14 +1,15 @@
 """The whole stack against other recommenders, RecTools' SASRec among them, on the same asks.
 
-    python -m benchmarks.baselines --data DIR [--rectools PYTHON] [--protocol rolling] [--sets NAME …] [--report FILE]
+    python -m benchmarks.quality.baselines --data DIR [--rectools PYTHON] [--protocol rolling] [--sets NAME …]
+        [--report FILE]
 
 `rolling`: at each of three splits every model is made anew of what lies before it, and each user who later likes
 something new is asked for it once, as known at the split. `prequential`: the newest tenth, in which every like of
 something new is asked for as of the moment before it, users' histories and popularity as of then; every model is made
 anew before it, or `--trainings` times, evenly over it. Always out of the whole catalogue. The stack is the shipped
-default, the same for all sets. How RecTools is had is told in `benchmarks/sasrec.py`; it learns the likes that the
-factorizations learn, in order of time, reads those of who asks as of the ask, and what it cannot list is filled up with
-trending items, as item-item's lists are.
+default, the same for all sets. `benchmarks/rectools/sasrec.py` says how to install RecTools; it learns the likes that
+the factorizations learn, in order of time, reads those of who asks as of the ask, and what it cannot list is filled up
+with trending items, as item-item's lists are.
 """
 
 import json
@@ -21,8 +22,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.models import SETS, Log, interval, tell
-from benchmarks.sasrec import Fit, Fitted, Likes, fitted
+from benchmarks.quality.models import SETS, Log, interval, tell
+from benchmarks.rectools.sasrec import Fit, Fitted, Likes, fitted
 from benchmarks.tables import table
 from models.evaluation.classics import DecayedTrending
 from models.evaluation.evaluate import DEPTH, evaluate

@@ -1,11 +1,13 @@
 """How long an epoch of SASRec's shape takes on MovieLens 1M: ours, then RecTools' on the same threads.
 
-    python -m benchmarks.epoch --data DIR [--rectools PYTHON] [--epochs 1] [--threads 2] [--every 1] [--report FILE]
+    python -m benchmarks.speed.epoch --data DIR [--rectools PYTHON] [--epochs 1] [--threads 2] [--every 1]
+        [--report FILE]
 
 Both: 64 dimensions, 2 blocks, 2 heads, the last 200 actions, sampled softmax with 128 negatives, ids in their order
-alone. Each user's last interaction is left out and then asked for among all unseen items. How RecTools is had is told
-in `benchmarks/sasrec.py`. A time is of the whole fit, with making ready, divided by the epochs; processor time, of all
-threads together, is what to compare where the machine has other work. `--every 6` takes one user in six.
+alone. Each user's last interaction is left out and then asked for among all unseen items.
+`benchmarks/rectools/sasrec.py` says how to install RecTools. A time is that of the whole fit, preparation included,
+divided by the epochs. Where the machine has other work, compare processor time, of all threads together. `--every 6`
+takes one user in six.
 """
 
 import json
@@ -19,7 +21,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.sasrec import Fit, Likes, fitted
+from benchmarks.rectools.sasrec import Fit, Likes, fitted
 from models.config import SequenceConfig, TrainingConfig
 from models.data.popularity import Popularity, PopularityConfig
 from models.data.users import Histories
@@ -129,7 +131,7 @@ def main(data: Path, rectools: Path | None, epochs: int, threads: int, every: in
     outcome["ours"] = ours(task, epochs)
     print(json.dumps(outcome["ours"]), flush=True)
     if rectools is None:
-        print("RecTools is left out: see the head of benchmarks/sasrec.py for how to get it")
+        print("RecTools is left out: see the head of benchmarks/rectools/sasrec.py for how to get it")
     else:
         outcome["rectools"] = theirs(task, epochs, threads, rectools)
         for name in ("seconds_an_epoch", "processor_seconds_an_epoch"):

@@ -1,6 +1,6 @@
 """From an event to the list that answers it, at fixed rates: latency, CPU and memory of each role.
 
-    python -m benchmarks.open_loop [--rate 20,100,500] [--seconds 30] [--checkout DIR] [--broker URL] [--data DIR]
+    python -m benchmarks.speed.open_loop [--rate 20,100,500] [--seconds 30] [--checkout DIR] [--broker URL] [--data DIR]
 
 Events leave at their appointed times, whatever the system does with those before them, and each is timed from its
 appointed time to the arrival of the first list that answers it or a later event of its user. So a stall counts for all
@@ -28,8 +28,8 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from kafka.admin import KafkaAdminClient
 
-from benchmarks.people import People, made_items
-from benchmarks.system import ROLES, NotRunning, System
+from benchmarks.speed.people import People, made_items
+from benchmarks.speed.system import ROLES, NotRunning, System
 from benchmarks.tables import table
 from streams.contract.events import ItemRecord, encode
 from streams.datasets import open_dataset

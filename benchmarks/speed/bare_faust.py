@@ -1,6 +1,6 @@
 """The yardstick: a stock Faust agent that decodes JSON and does nothing else; prints its count and seconds as JSON.
 
-Run as `python -m benchmarks.bare_faust TOPIC COUNT` under the settings of the environment.
+Run as `python -m benchmarks.speed.bare_faust TOPIC COUNT` under the settings of the environment.
 """
 
 import json

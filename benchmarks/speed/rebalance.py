@@ -1,7 +1,7 @@
 """Two workers on one topic: does a rebalance lose or double an event, or end a worker?
 
-    python -m benchmarks.rebalance fresh --runs 20 [--broker kafka://HOST:PORT]
-    python -m benchmarks.rebalance backlog --runs 5 [--broker kafka://HOST:PORT]
+    python -m benchmarks.speed.rebalance fresh --runs 20 [--broker kafka://HOST:PORT]
+    python -m benchmarks.speed.rebalance backlog --runs 5 [--broker kafka://HOST:PORT]
 
 `fresh` starts two workers together on a topic that nobody has read, while events arrive at a fixed rate. `backlog` puts
 events on a topic first, times one worker alone on them, and then one that a second joins in the middle. Every run has

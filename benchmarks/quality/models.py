@@ -1,6 +1,6 @@
 """The tables of what models are worth: fine-tuning against retraining, new items, rankers, and all against classics.
 
-`python -m benchmarks.models --data DIR [--set NAME]… [--events N] [--report FILE] [CLAIM …]`, where DIR holds a
+`python -m benchmarks.quality.models --data DIR [--set NAME]… [--events N] [--report FILE] [CLAIM …]`, where DIR holds a
 folder for each data set and a claim is one of `fine-tune`, `new-items`, `rankers` and `models`.
 
 Offline: trained on the older part of a log, asked about the newest tenth, with popularity and histories as of each

@@ -1,10 +1,10 @@
 """The metrics of lists against RecTools', list by list, on rankings made at random.
 
-    python -m benchmarks.metrics --rectools PYTHON [--lists 2000] [--items 300] [--seed 0]
+    python -m benchmarks.quality.metrics --rectools PYTHON [--lists 2000] [--items 300] [--seed 0]
 
-Fails where one differs by more than rounding. How RecTools is had is told in `benchmarks/sasrec.py`. RecTools divides
-average precision by the number of relevant items, ours by how many of these a list of k can hold: that is set right
-here.
+Fails where one differs by more than rounding. `benchmarks/rectools/sasrec.py` says how to install RecTools. It divides
+average precision by the number of relevant items, ours by how many of these a list of k can hold; the comparison
+corrects for that.
 """
 
 import subprocess
@@ -46,7 +46,7 @@ def main(rectools: Path, users: int, catalogue: int, seed: int) -> None:
         "auc": lm.auc(hits, relevant, np.full(users, catalogue), np.ones_like(hits)),
         "coverage": np.array([lm.coverage(lists[:COVERING, :K], catalogue)]),
     }
-    script = Path(__file__).with_name("rectools_metrics.py")
+    script = Path(__file__).parents[1] / "rectools" / "rectools_metrics.py"
     with tempfile.TemporaryDirectory() as folder:
         given, taken = Path(folder) / "given.npz", Path(folder) / "taken.npz"
         np.savez(given, lists=lists, users=of_users, items=lists[of_users, places], k=K, covering=COVERING)

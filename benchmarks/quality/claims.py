@@ -1,11 +1,11 @@
 """The table of what the models must show: each goal, what is measured, and whether it holds.
 
-    python -m benchmarks.claims --data DIR --to RESULTS [--rectools PYTHON] [--page FILE] [CLAIM …]
+    python -m benchmarks.quality.claims --data DIR --to RESULTS [--rectools PYTHON] [--page FILE] [CLAIM …]
 
 Every claim is measured by the benchmark that is there for it, log by log, in a process of its own, with one thread but
 for the epoch. All of them take some two hours of one core. What they report lies in RESULTS, a file for each, and what
 is there already is not measured anew; so the command can be cut off and begun again, or split among machines. How
-RecTools is had is told in `benchmarks/sasrec.py`; without it the rows that compare with it say so.
+RecTools is had is told in `benchmarks/rectools/sasrec.py`; without it the rows that compare with it say so.
 """
 
 import json
@@ -19,11 +19,11 @@ from typing import Any, Final
 
 import click
 
-from benchmarks.baselines import METRICS, SASREC, against, verdict
-from benchmarks.models import SETS, interval
+from benchmarks.quality.baselines import METRICS, SASREC, against, verdict
+from benchmarks.quality.models import SETS, interval
 from benchmarks.tables import table
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 ML_1M: Final = "ml-1m"
 #: RecTools' HSTU-large, the highest published figures known to us, and HSTU-large of its paper (docs/models.md).
 HIGHEST_HIT_RATE, HIGHEST_NDCG, HSTU_NDCG = 0.3642, 0.2164, 0.1893
@@ -32,7 +32,7 @@ HEAD: Final = """# Claims
 What the models must show, and whether they do: all of it measured and written by one command, on public logs.
 
 ```
-python -m benchmarks.claims --data DIR --to RESULTS --rectools PYTHON --page docs/claims.md
+python -m benchmarks.quality.claims --data DIR --to RESULTS --rectools PYTHON --page docs/claims.md
 ```
 
 How each is measured, what was tried, and what lies behind a goal that is missed is told in [models.md](models.md)
@@ -84,15 +84,15 @@ def _loo(*more: str) -> Callable[[Path, str, Sequence[str]], list[str]]:
 
 def _against(protocol: str) -> Callable[[Path, str, Sequence[str]], list[str]]:
     asked = ("--protocol", protocol, "--sets")
-    return lambda data, log, rectools: ["benchmarks.baselines", "--data", str(data), *rectools, *asked, log]
+    return lambda data, log, rectools: ["benchmarks.quality.baselines", "--data", str(data), *rectools, *asked, log]
 
 
 def _of_models(claim: str) -> Callable[[Path, str, Sequence[str]], list[str]]:
-    return lambda data, log, _: ["benchmarks.models", "--data", str(data), "--set", log, claim]
+    return lambda data, log, _: ["benchmarks.quality.models", "--data", str(data), "--set", log, claim]
 
 
 def _epoch(data: Path, log: str, rectools: Sequence[str]) -> list[str]:
-    return ["benchmarks.epoch", "--data", str(data / log), *rectools]
+    return ["benchmarks.speed.epoch", "--data", str(data / log), *rectools]
 
 
 def best_on_ml_1m(measured: Measured, _log: str) -> Iterator[Row]:

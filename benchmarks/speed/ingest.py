@@ -1,6 +1,6 @@
 """Events per second of ingestion alone, against a stock Faust agent that only decodes, in the same run.
 
-    python -m benchmarks.ingest [--data DIR of ml-1m] [--report FILE]
+    python -m benchmarks.speed.ingest [--data DIR of ml-1m] [--report FILE]
 
 One `millstream worker --no-refresh` has a core to itself where the system can give it one; the embedded broker and
 Redis have the others. The catalogue is taken in first; then every event is put on its topic, and the worker is started
@@ -189,7 +189,7 @@ def measure_bare(settings: Settings, count: int, core: set[int]) -> float:
     """Events per second of the stock agent."""
     topic = TopicNames.under(settings.topic_prefix).events
     child = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.bare_faust", topic, str(count)],
+        [sys.executable, "-m", "benchmarks.speed.bare_faust", topic, str(count)],
         env=settings.environment(),
         stdout=subprocess.PIPE,
     )

@@ -1,6 +1,6 @@
 """The round trip of one record through the embedded broker, as its partition grows by batches of one record.
 
-python -m benchmarks.broker [BATCHES …]
+python -m benchmarks.speed.broker [BATCHES …]
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Users per second that the refresh agent serves on one core: state read, lists made with a trained model, published.
 
-    python -m benchmarks.refresh [--data DIR of ml-1m] [--items 100000] [--users 4000] [--report FILE]
+    python -m benchmarks.speed.refresh [--data DIR of ml-1m] [--items 100000] [--users 4000] [--report FILE]
 
 With `--data` the catalogue and the histories are those of ml-1m, otherwise they are made. The agent's own code runs in
 this process, with one thread; the embedded broker and Redis have the other cores where the system can give them some.
@@ -20,8 +20,8 @@ from typing import Any
 import click
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from benchmarks.api import events, items
-from benchmarks.ingest import pin
+from benchmarks.speed.api import events, items
+from benchmarks.speed.ingest import pin
 from deploy.embedded import Embedded
 from models.artefact import ArtefactStore
 from models.networks.threads import use_threads

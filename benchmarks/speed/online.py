@@ -1,4 +1,4 @@
-"""What counting costs: `python -m benchmarks.online` counts made-up lists and events in this process, Kafka aside."""
+"""What counting costs: `python -m benchmarks.speed.online` counts lists and events in this process, without Kafka."""
 
 import random
 import resource

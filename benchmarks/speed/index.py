@@ -1,6 +1,6 @@
 """The kinds of index: what each takes to build, to search and to hold, and how much it finds.
 
-    python -m benchmarks.index [--vectors 300000] [--kind lists --kind codes …] [--report FILE]
+    python -m benchmarks.speed.index [--vectors 300000] [--kind lists --kind codes …] [--report FILE]
 
 The vectors are made: 65 numbers, as those of the default networks, around 2,000 centres, the last one as spread as
 popularity is. Searched are the 100 best of 256 queries. Times are the processor's, with one thread, so they are best

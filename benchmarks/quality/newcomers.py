@@ -1,8 +1,8 @@
 """What lists at splits could find at most for users of whom nothing is known, and what that leaves to the others.
 
-    python -m benchmarks.newcomers --data DIR [--sets NAME …] [--events N] [--report FILE]
+    python -m benchmarks.quality.newcomers --data DIR [--sets NAME …] [--events N] [--report FILE]
 
-`rolling`, as in `benchmarks/baselines.py`. Who has no history at a split gets the list that all such users get, so no
+`rolling`, as in `benchmarks/quality/baselines.py`. Users without a history at a split all get the same list, so no
 recommender finds more for them than the one list that is best in hindsight, made of what they liked afterwards (where
 logs tell nothing else of them; KuaiRand tells profiles). From that follows how many times the best of the others the
 lists of known users would have to be worth for the whole to be 1.2 times: if newcomers' lists are no better than those
@@ -19,9 +19,9 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.baselines import METRICS
-from benchmarks.claims import TIMES_THE_BEST
-from benchmarks.models import SETS, Log, tell
+from benchmarks.quality.baselines import METRICS
+from benchmarks.quality.claims import TIMES_THE_BEST
+from benchmarks.quality.models import SETS, Log, tell
 from benchmarks.tables import table
 from models.evaluation.baselines import Asks, Contender, Floats, Items, best_of
 from models.evaluation.evaluate import LIST, evaluate

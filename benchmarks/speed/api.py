@@ -1,6 +1,6 @@
 """How long `GET recommendations` takes under a steady load, with broker, Redis, worker and trainer on the same machine.
 
-    python -m benchmarks.api [--items 100000] [--rate 200] [--seconds 20] [--report FILE]
+    python -m benchmarks.speed.api [--items 100000] [--rate 200] [--seconds 20] [--report FILE]
 
 Requests leave at their appointed times, whether or not those before them are answered, and each is timed from its
 appointed time: a stall is counted for all whom it held up. Exit status 1 when a request failed.

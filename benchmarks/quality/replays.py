@@ -1,6 +1,6 @@
 """The replay table of the README, and how recall went over each log: each data set through a whole system of its own.
 
-`python -m benchmarks.replays --data DIR [--reports DIR] [NAME …]`, where DIR holds a folder for each data set.
+`python -m benchmarks.quality.replays --data DIR [--reports DIR] [NAME …]`, where DIR holds a folder for each data set.
 """
 
 import argparse

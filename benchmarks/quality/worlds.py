@@ -1,6 +1,7 @@
 """What learning on the stream is worth: three ways to serve the same simulated worlds, each through the real system.
 
-    python -m benchmarks.worlds [--plot worlds.png] [--report worlds.json] [--world drift] [--users 150] [--days 5]
+    python -m benchmarks.quality.worlds [--plot worlds.png] [--report worlds.json] [--world drift] [--users 150]
+        [--days 5]
 
 The arms live through the same world, with the same seed, one after the other, each on an embedded broker, a Redis and a
 worker of its own. Up to the first day given, all do the same: lists of what is trending, from which the first model is

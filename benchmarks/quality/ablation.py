@@ -1,7 +1,8 @@
 """The ablation table: what each source and each stage of the pipeline is worth, on the same events.
 
-`python -m benchmarks.ablation --data DIR [--limit N] [--diversity] [--report FILE] [NAME …]`, where DIR holds a folder
-for each data set.
+    python -m benchmarks.quality.ablation --data DIR [--limit N] [--diversity] [--report FILE] [NAME …]
+
+DIR holds a folder for each data set.
 
 Offline and prequential: at each cut of the log a model is trained on what is before it; up to the next cut every
 variant of the pipeline makes the list of users who are about to like something new, with popularity and histories as

@@ -1,0 +1,1 @@
+"""The quality of lists on logs and in simulated worlds."""

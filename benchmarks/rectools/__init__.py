@@ -1,0 +1,1 @@
+"""RecTools' models and metrics, to compare with."""
