@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import structure
+
 ROOT = Path(__file__).parents[1]
 
 #: What of ours each floor may import beside itself.
@@ -52,6 +54,17 @@ def test_a_floor_imports_only_what_lies_below_it(floor: str) -> None:
         if (wrong := (imports(path) & {*ALLOWED, "tests", "benchmarks"}) - ALLOWED[floor] - {floor})
     }
     assert not upward
+
+
+@pytest.mark.parametrize("package", structure.ORDER)
+def test_a_unit_of_a_package_imports_only_units_listed_before_it_and_no_module_imports_itself(package: str) -> None:
+    assert not structure.faults(package), "see `python -m benchmarks.structure`"
+
+
+@pytest.mark.parametrize("package", [*ALLOWED, "benchmarks"])
+def test_a_module_has_a_name_of_its_own_within_its_package(package: str) -> None:
+    names = [path.name for path in (ROOT / package).rglob("*.py") if not path.name.startswith("__")]
+    assert not {name for name in names if names.count(name) > 1}
 
 
 def test_the_models_know_no_kafka_redis_or_http() -> None:
