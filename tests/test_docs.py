@@ -1,5 +1,6 @@
 """The pages under docs/ name only what exists: files, folders, commands and settings."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -50,3 +51,22 @@ def test_every_file_of_ours_that_is_named_is_there(page: Path) -> None:
 def test_every_example_of_settings_can_be_used(page: Path) -> None:
     for block in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL):
         Settings(**tomllib.loads(block))
+
+
+def test_the_lives_of_an_event_and_of_a_training_name_functions_that_exist() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    steps = re.findall(r"^\|[^|]+\| `([\w/]+\.py)` \| `([\w.]+)` \|$", page, re.MULTILINE)
+    assert len(steps) >= 30
+    missing = [step for step in steps if step[1] not in functions(ROOT / step[0])]
+    assert not missing
+
+
+def functions(path: Path) -> set[str]:
+    """The functions of a file, and the methods of its classes as `Class.method`."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{method.name}" for method in node.body if hasattr(method, "name")}
+    return found
