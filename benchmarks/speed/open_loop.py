@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import math
+import signal
 import sys
 import tempfile
 import time
@@ -281,6 +282,7 @@ def main(
     seed: int,
     report: Path | None,
 ) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the system that was started ends too
     items = list(open_dataset("ml-1m", data).items()) if data else made_items()
     people = People(items, seed)
     prefix = f"open-loop-{uuid.uuid4().hex[:8]}." if broker else ""

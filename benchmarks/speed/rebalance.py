@@ -15,6 +15,7 @@ counted twice, is doubled. A group that stops committing is a hang. Exit status 
 import hashlib
 import json
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -200,6 +201,7 @@ def backlog(run: Run, *, events: int, joined: bool) -> Outcome:
 
 
 def _play(broker: str | None, scenes: list[tuple[str, Callable[[Run], Outcome]]]) -> list[tuple[str, Outcome]]:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the workers end too
     outcomes = []
     with tempfile.TemporaryDirectory() as name, Embedded(Path(name), broker=broker is None) as servers:
         for number, (title, scene) in enumerate(scenes):
