@@ -3,9 +3,9 @@
     python -m benchmarks.quality.claims --data DIR --to RESULTS [--rectools PYTHON] [--page FILE] [CLAIM …]
 
 Every claim is measured by the benchmark that is there for it, log by log, in a process of its own, with one thread but
-for the epoch. All of them take some two hours of one core. What they report lies in RESULTS, a file for each, and what
-is there already is not measured anew; so the command can be cut off and begun again, or split among machines. How
-RecTools is had is told in `benchmarks/rectools/sasrec.py`; without it the rows that compare with it say so.
+for the epoch. All of them take about two hours of one core. Their reports are kept in RESULTS, a file for each, and a
+report that is there is not measured again; so the command can be stopped and continued, or split among machines.
+`benchmarks/rectools/sasrec.py` says how to install RecTools; without it the rows that compare with it say so.
 """
 
 import json

@@ -40,7 +40,7 @@ from streams.settings.endpoints import KafkaTarget
 HISTORY: Final = 20_000
 #: Seconds of load before each measured time, so that caches are filled and connections are open.
 WARM_UP_S: Final = 5.0
-#: An event that no list answers within so many seconds of the last event is counted as unanswered.
+#: An event that no list answers within this many seconds of the last event counts as unanswered.
 ANSWER_S: Final = 30.0
 TRAINING_S: Final = 1_200.0
 #: The settings of a system that trains no more, by their variables.
@@ -142,7 +142,7 @@ class Client:
         return sent
 
     async def load(self, people: People, rate: float, seconds: float) -> None:
-        """Send events at that rate (1/s) for so many seconds, and wait for their answers."""
+        """Send events at that rate (1/s) for `seconds`, and wait for their answers."""
         self.latency_ms, self._waiting = [], {}
         sent = []
         began = time.perf_counter() + 0.1

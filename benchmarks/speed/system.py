@@ -68,7 +68,7 @@ class System:
         """Wait until that holds.
 
         Raises:
-            NotRunning: it does not within so many seconds, or the system has ended.
+            NotRunning: it does not hold within `seconds`, or the system has ended.
         """
         deadline = time.monotonic() + seconds
         while not await holds():

@@ -201,7 +201,7 @@ class Course:
         """The networks with their items' vectors and indexes, and the neighbours, as of log row `stop`.
 
         Args:
-            slist: the one to take, where it is not to be learnt anew.
+            slist: a fitted model to use; without it one is fitted on the rows before `stop`.
 
         Raises:
             IndexRefused: an index stays below its recall floor.
@@ -248,7 +248,7 @@ class Course:
         return self.facts.met(self.histories.log.item[:stop], self.histories.log.ts[:stop])
 
     def neighbours(self, stop: int) -> Neighbours:
-        """Who goes with whom as of log row `stop`."""
+        """The item-item neighbours as of log row `stop`."""
         return self.likes.counted(stop, self.config.neighbours)
 
     def slist(self, known: npt.NDArray[np.bool_]) -> Slist:

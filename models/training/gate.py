@@ -15,8 +15,8 @@ Ranks = npt.NDArray[np.intp]
 LIST = 10
 #: With fewer comparable events the model in service stays: which of two is ahead on them is mostly chance.
 MIN_EVENTS: Final = 200
-#: A successor may be behind by so many standard errors: it has learnt from more than the incumbent, and learns from the
-#: slice that the two are compared on before it serves.
+#: A successor may be behind by this many standard errors: it was trained on more events than the incumbent, and is
+#: trained on the slice that the two are compared on before it serves.
 _DOUBT: Final = 1.0
 
 

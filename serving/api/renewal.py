@@ -23,8 +23,8 @@ from streams.state.store import Store
 
 log = logging.getLogger(__name__)
 
-#: While Kafka has not taken so many renewed lists, further ones are computed and not published: they would fill the
-#: memory, and a crash would lose them for those who read the topic.
+#: While this many renewed lists wait for Kafka, further ones are computed and not published: they would fill the
+#: memory, and a crash would lose them for readers of the topic.
 _UNSENT_MAX: Final = 1_000
 _RETRY_S: Final = 1.0
 
@@ -42,7 +42,7 @@ class Renewal:
     def __init__(
         self, settings: Settings, store: Store, engine: Engine, producer: AIOKafkaProducer, *, most: int
     ) -> None:
-        """Prepare; `send` has to run beside it.
+        """Prepare a renewal; the caller also runs `send`, which puts the lists on the topic.
 
         Args:
             most: the most lists that are made at once.

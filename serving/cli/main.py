@@ -250,7 +250,7 @@ def dead_letters_list(limit: int, as_json: bool) -> None:
 @click.option("--reason", help="Only those whose reason contains this text.")
 @tells_errors
 def dead_letters_replay(positions: tuple[str, ...], reason: str | None) -> None:
-    """Send dead letters to the topics they came from, for when their cause is mended.
+    """Send dead letters to the topics they came from, once the cause is fixed.
 
     A record that was too large for its letter is fetched from its topic. Exit status 1 when one could not be sent.
     """

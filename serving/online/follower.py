@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 #: Records handled before others of the process get their turn: some milliseconds.
 _AT_ONCE: Final = 200
-#: A partition that holds so many records is not read on until the others have caught up.
+#: A partition that holds this many records is not read further until the others have caught up.
 _HELD_MAX: Final = 5_000
-#: The broker gathers records for so long, or until there are so many bytes, before it answers: a wake-up for each
+#: The broker gathers records for this time, or until it has this many bytes, before it answers: a wake-up for each
 #: record would cost more than the counting.
 _GATHER_MS: Final = 500
 _GATHER_BYTES: Final = 1_048_576

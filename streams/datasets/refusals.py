@@ -7,7 +7,8 @@ from typing import Final
 
 from streams.contract.events import BadRecord
 
-#: Reasons may hold values out of the rows: so many different ones are kept, each so long, and so many are named.
+#: Reasons may quote values of the rows, so memory is bounded: this many reasons are kept, each cut to this length, and
+#: this many are named in a summary.
 _KEPT: Final = 100
 _LENGTH: Final = 200
 _NAMED: Final = 5
@@ -39,7 +40,7 @@ class Refusals:
         return self.reasons.total()
 
     def among(self, rows: int) -> str:
-        """How many of so many rows were refused, with the reasons of most of them, one a line."""
+        """How many of the rows were refused, with the most frequent reasons, one a line."""
         named = self.reasons.most_common(_NAMED)
         lines = [f"  {count:,}: {reason}" for reason, count in named]
         if rest := self.rows - sum(count for _, count in named):

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 #: No more of a batch is kept than this.
 BYTES_MAX: Final = 64 * 1024
-#: The stand-in's header. Its name is drawn anew in each process, so that no producer can send such a header.
+#: The stand-in's header. Each process draws its own name for it, so that no producer can send such a header.
 _MARK: Final = f"millstream-damaged-{secrets.token_hex(16)}"
 _BASE_AND_LENGTH: Final = struct.Struct(">qi")
 _MAGIC_AT: Final = 16
